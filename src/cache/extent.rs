@@ -1,0 +1,182 @@
+//! An extent: an answer to some instants of one query, and when it was fetched.
+//!
+//! Its age, not the last write of the entry it lies in, decides how long it holds: an answer that was wrong or incomplete
+//! when it was fetched dies at its own end of life, however often its neighbours are refreshed. So where extents are
+//! merged the older fetch time stays, and extents whose ages differ much are not merged at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::merge::{merge_annotations, merge_series};
+use crate::model::grid::StepGrid;
+use crate::model::response::{Piece, RangeAnswer};
+use crate::model::series::{Matrix, SeriesSpans, Span};
+use crate::model::time::Timestamp;
+
+/// An answer and when it was asked for.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// What was answered, for which instants.
+    pub answer: Arc<RangeAnswer>,
+    /// The wall clock at the door when the query came in that it was fetched for.
+    pub fetched_at: Timestamp,
+}
+
+/// How long extents hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Of what was final when it was fetched.
+    pub ttl: Duration,
+    /// Samples may still arrive for instants this much in the past.
+    pub out_of_order_window: Duration,
+    /// Of instants that lay inside that window when they were fetched.
+    pub out_of_order_ttl: Duration,
+}
+
+impl Lifetimes {
+    /// The instants of `extent` that still hold at `now`.
+    pub fn alive(&self, extent: &Extent, now: Timestamp) -> Option<StepGrid> {
+        let (age, grid) = (now.since(extent.fetched_at), extent.answer.grid);
+        if age >= self.ttl {
+            return None;
+        }
+        if age < self.out_of_order_ttl || self.out_of_order_window.is_zero() {
+            return Some(grid);
+        }
+        grid.until(extent.fetched_at.before(self.out_of_order_window))
+    }
+
+    /// How far apart the ages of two extents may be so that merging them costs the younger little of its life.
+    fn mergeable_within(&self, older: &Extent) -> Duration {
+        let window_begins = older.fetched_at.before(self.out_of_order_window);
+        let unsettled = !self.out_of_order_window.is_zero() && older.answer.grid.last() > window_begins;
+        if unsettled { self.ttl.min(self.out_of_order_ttl) / 8 } else { self.ttl / 8 }
+    }
+}
+
+/// More extents than this in one slot are merged whatever their ages.
+const MOST_EXTENTS: usize = 32;
+
+/// The extents of one query in one slot: disjoint and in order.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    extents: Vec<Extent>,
+}
+
+impl Slot {
+    /// The extents, in order.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    /// How much memory it holds, in bytes.
+    pub fn weight(&self) -> usize {
+        self.extents.iter().map(|extent| extent.answer.weight() + size_of::<Extent>()).sum()
+    }
+
+    /// This slot with `fresh` in it, which replaces what was held for its instants.
+    ///
+    /// A fresh extent that cannot be divided (it has annotations) is not worth losing a longer one for: then nothing changes.
+    #[must_use]
+    pub fn with(&self, fresh: Extent, now: Timestamp, lifetimes: &Lifetimes) -> Self {
+        let grid = fresh.answer.grid;
+        let mut extents: Vec<Extent> = Vec::with_capacity(self.extents.len() + 2);
+        for held in &self.extents {
+            let Some(alive) = lifetimes.alive(held, now) else { continue };
+            let overlaps = held.answer.grid.overlap(&grid).is_some();
+            if !overlaps && alive == held.answer.grid {
+                extents.push(held.clone());
+            } else if held.answer.is_divisible() {
+                extents.extend(alive.minus(&grid).into_iter().flatten().map(|rest| held.part(&rest)));
+            } else if overlaps && alive.len() > grid.len() && alive == held.answer.grid {
+                return self.clone();
+            }
+        }
+        let at = extents.partition_point(|held| held.answer.grid.start() < grid.start());
+        extents.insert(at, fresh);
+        let mut slot = Self { extents };
+        slot.compact(lifetimes);
+        slot.check();
+        slot
+    }
+
+    /// Merges neighbours so that each instant is copied only about as often as the slot doubles, and the number of extents
+    /// stays small.
+    fn compact(&mut self, lifetimes: &Lifetimes) {
+        let mut i = self.extents.len().saturating_sub(1);
+        while i > 0 {
+            let (left, right) = (&self.extents[i - 1], &self.extents[i]);
+            let is_due = left.answer.grid.len() <= 2 * right.answer.grid.len();
+            let older = if left.fetched_at <= right.fetched_at { left } else { right };
+            let apart = left.fetched_at.max(right.fetched_at).since(older.fetched_at);
+            if is_due && apart <= lifetimes.mergeable_within(older) {
+                self.merge_at(i);
+            }
+            i -= 1;
+        }
+        let mut i = self.extents.len().saturating_sub(1);
+        while self.extents.len() > MOST_EXTENTS && i > 0 {
+            self.merge_at(i);
+            i -= 1;
+        }
+        if self.extents.len() > MOST_EXTENTS {
+            self.extents.drain(..self.extents.len() - MOST_EXTENTS);
+        }
+    }
+
+    /// Makes one of the extents `i - 1` and `i`, if they are neighbours and can be told apart again.
+    fn merge_at(&mut self, i: usize) {
+        let (left, right) = (&self.extents[i - 1], &self.extents[i]);
+        let divisible = left.answer.is_divisible() && right.answer.is_divisible();
+        let Some(grid) = left.answer.grid.join(&right.answer.grid).filter(|_| divisible) else { return };
+        let merged = Extent {
+            fetched_at: left.fetched_at.min(right.fetched_at),
+            answer: Arc::new(concatenate(grid, [left, right])),
+        };
+        self.extents.splice(i - 1..=i, [merged]);
+    }
+
+    /// Panics if the extents are not what a slot promises: disjoint, in order, of one lattice.
+    pub fn check(&self) {
+        for pair in self.extents.windows(2) {
+            let (left, right) = (&pair[0].answer.grid, &pair[1].answer.grid);
+            debug_assert!(left.is_congruent(right) && left.last() < right.start(), "{left:?} then {right:?}");
+        }
+        debug_assert!(self.extents.len() <= MOST_EXTENTS, "a slot grew past its bound");
+    }
+}
+
+impl Extent {
+    fn part(&self, grid: &StepGrid) -> Self {
+        Self { answer: Arc::new(self.answer.extract(grid)), fetched_at: self.fetched_at }
+    }
+}
+
+/// One answer with the series of all `extents`, in a text of its own.
+fn concatenate(grid: StepGrid, extents: [&Extent; 2]) -> RangeAnswer {
+    let pieces = extents.map(|extent| Piece { grid: extent.answer.grid, answer: Arc::clone(&extent.answer) });
+    let size = pieces.iter().map(|piece| piece.answer.matrix.text().len() + piece.answer.matrix.series().len() * 2).sum();
+    let mut text: Vec<u8> = Vec::with_capacity(size);
+    let mut series = Vec::new();
+    merge_series(&pieces, |merged| {
+        let mut put = |runs: &mut dyn Iterator<Item = &[u8]>| {
+            let start = text.len();
+            for (i, run) in runs.enumerate() {
+                if i > 0 {
+                    text.push(b',');
+                }
+                text.extend_from_slice(run);
+            }
+            Span::new(&(start..text.len()))
+        };
+        series.push(SeriesSpans {
+            metric: put(&mut std::iter::once(merged.metric)),
+            floats: put(&mut merged.floats.iter().map(|run| &run.text[run.span.range()])),
+            histograms: put(&mut merged.histograms.iter().map(|run| &run.text[run.span.range()])),
+        });
+    });
+    let text = Bytes::from(text.into_boxed_slice());
+    RangeAnswer { grid, matrix: Matrix::new(text, series), annotations: merge_annotations(&pieces), stats: None }
+}

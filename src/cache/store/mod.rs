@@ -1,0 +1,3 @@
+//! Where entries lie.
+
+pub mod memory;

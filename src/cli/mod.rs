@@ -1,0 +1,106 @@
+//! The command line: from arguments to a running server.
+
+mod log;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::http::{App, router, server};
+
+/// A PromQL query frontend and caching proxy.
+#[derive(Debug, Parser)]
+#[command(name = "promfront", disable_version_flag = true)]
+struct Args {
+    /// The configuration file; without it the defaults serve one Prometheus with an in-process cache.
+    #[arg(long = "config.file", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+    /// The address to serve on.
+    #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = ":9190")]
+    listen_address: String,
+    /// The base URL of the server that answers; overrides the file.
+    #[arg(long = "downstream.url", value_name = "URL")]
+    downstream_url: Vec<String>,
+    /// How long requests in flight may take to finish after SIGTERM, in seconds.
+    #[arg(long = "web.shutdown-timeout", value_name = "SECONDS", default_value_t = 120)]
+    shutdown_timeout: u64,
+    /// What is logged.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    log_level: log::Level,
+    /// How it is written.
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    log_format: log::Format,
+    /// Print the version.
+    #[arg(long)]
+    version: bool,
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    if args.version {
+        println!("{}", version());
+        return ExitCode::SUCCESS;
+    }
+    log::init(args.log_level, args.log_format);
+    match serve(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("promfront: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &Args) -> Result<(), String> {
+    let config = configure(args)?;
+    let app = App::new(&config)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"))?;
+    runtime.block_on(async {
+        let address = address(&args.listen_address);
+        let listener = TcpListener::bind(&address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
+        let bound = listener.local_addr().map_err(|error| error.to_string())?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %bound, downstream = config.downstream.urls.join(","), "listening");
+        let stopping = app.clone();
+        let stop = async move {
+            if let Err(error) = server::stop_signal().await {
+                tracing::error!(%error, "can't wait for signals");
+                std::future::pending::<()>().await;
+            }
+            stopping.stop();
+        };
+        server::serve(listener, router(app), stop, Duration::from_secs(args.shutdown_timeout)).await;
+        Ok(())
+    })
+}
+
+fn configure(args: &Args) -> Result<Config, String> {
+    let mut config = match &args.config_file {
+        Some(path) => Config::load(path).map_err(|error| error.to_string())?,
+        None => Config::default(),
+    };
+    if !args.downstream_url.is_empty() {
+        config.downstream.urls.clone_from(&args.downstream_url);
+    }
+    config.check().map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+/// `:9190` means every address, as in Go.
+fn address(text: &str) -> String {
+    if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() }
+}
+
+fn version() -> String {
+    format!(
+        "promfront, version {} (revision: {})\n  platform:  {}/{}",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("PROMFRONT_REVISION").unwrap_or("unknown"),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    )
+}

@@ -1,0 +1,411 @@
+//! One downstream over HTTP/1.1: range parts are collected under a bound, everything else is streamed.
+//!
+//! What comes back is never trusted with memory: a body is counted while it arrives, before and after decoding, whatever
+//! its `Content-Length` says, and is an answer only when HTTP says that it is complete. Dropping a future here drops the
+//! connection, which is how a client that left stops the work downstream. Redirects are handed on, never followed.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use axum::body::Body as AnyBody;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
+
+use crate::config;
+use crate::error::{ApiError, ErrorKind};
+use crate::metrics::{CodeLabels, Metrics};
+use crate::model::params::Encoded;
+
+/// Headers that speak of one connection only.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Headers of the client's request that do not fit a part of it: they speak of its own body or its own cached copy.
+const NOT_FOR_PARTS: [HeaderName; 11] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::ACCEPT_ENCODING,
+    header::EXPECT,
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+];
+
+/// Bodies of a whole gzip stream that are this much larger than it are taken for bombs.
+const MAX_GZIP_RATIO: u64 = 200;
+/// … once they are larger than this.
+const GZIP_RATIO_FROM: u64 = 1 << 20;
+/// An error's body is kept to this length.
+const MAX_ERROR_BYTES: u64 = 1 << 20;
+
+/// A range part on its way.
+#[derive(Clone, Debug)]
+pub struct PartRequest {
+    /// The client's method.
+    pub method: Method,
+    /// The client's path.
+    pub path: String,
+    /// The parameters, those of the part in place.
+    pub params: Encoded,
+    /// The client's headers.
+    pub headers: Arc<HeaderMap>,
+    /// When the answer stops being of use.
+    pub deadline: Instant,
+}
+
+/// A complete answer, decoded.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// Whether the server forbids to keep it.
+    pub fn is_no_store(&self) -> bool {
+        let directives = self.headers.get_all(header::CACHE_CONTROL).into_iter();
+        directives.filter_map(|value| value.to_str().ok()).any(names_no_store)
+    }
+}
+
+/// Whether a `Cache-Control` value has the directive `no-store` among its directives.
+pub fn names_no_store(value: &str) -> bool {
+    value.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-store"))
+}
+
+/// One downstream.
+#[derive(Debug)]
+pub struct Downstream {
+    base: Base,
+    client: Client<HttpConnector, AnyBody>,
+    slots: Semaphore,
+    max_response_bytes: u64,
+    metrics: Arc<Metrics>,
+}
+
+/// The URL that requests are sent under.
+#[derive(Clone, Debug)]
+struct Base {
+    authority: Authority,
+    prefix: String,
+}
+
+impl Base {
+    fn parse(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{url:?} is not a URL: {error}"))?;
+        if uri.scheme() != Some(&Scheme::HTTP) {
+            return Err(format!("{url:?} must begin with http:// (https:// is not supported yet)"));
+        }
+        if uri.query().is_some() {
+            return Err(format!("{url:?} must not have a query"));
+        }
+        let authority = uri.authority().cloned().ok_or_else(|| format!("{url:?} names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err("a URL must not hold a user or a password".to_owned());
+        }
+        Ok(Self { authority, prefix: uri.path().trim_end_matches('/').to_owned() })
+    }
+
+    fn uri(&self, path: &str, query: Option<&str>) -> Result<Uri, ApiError> {
+        let target = match query {
+            Some(query) => format!("{}{path}?{query}", self.prefix),
+            None => format!("{}{path}", self.prefix),
+        };
+        let unusable = |error: &dyn std::fmt::Display| ApiError::new(ErrorKind::BadData, format!("the URL can't be passed on: {error}"));
+        let target: PathAndQuery = target.parse().map_err(|error| unusable(&error))?;
+        let parts = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(target);
+        parts.build().map_err(|error| unusable(&error))
+    }
+}
+
+impl Downstream {
+    /// A client for the configured URL. Nothing is connected yet.
+    pub fn new(options: &config::Downstream, limits: &config::Limits, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let url = options.urls.first().ok_or("no URL is configured")?;
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(options.connect_timeout));
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(60)).pool_max_idle_per_host(256);
+        Ok(Self {
+            base: Base::parse(url)?,
+            client: builder.build(connector),
+            slots: Semaphore::new(options.max_concurrent),
+            max_response_bytes: limits.max_response_bytes,
+            metrics,
+        })
+    }
+
+    /// Asks for a range part and collects its whole answer.
+    pub async fn fetch(&self, part: &PartRequest) -> Result<Answer, ApiError> {
+        let work = async {
+            let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
+            let started = Instant::now();
+            let _in_flight = InFlight::new(&self.metrics);
+            let answer = self.exchange(part).await;
+            let code = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
+            self.metrics.downstream_requests.get_or_create(&CodeLabels { code }).inc();
+            self.metrics.downstream_duration.observe(started.elapsed().as_secs_f64());
+            answer
+        };
+        match tokio::time::timeout_at(part.deadline.into(), work).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ApiError::new(
+                ErrorKind::Timeout,
+                format!("no answer from the downstream {} in time (the request's timeout, or downstream.timeout)", self.base.authority),
+            )),
+        }
+    }
+
+    async fn exchange(&self, part: &PartRequest) -> Result<Answer, ApiError> {
+        let response = match self.client.request(self.part_request(part)?).await {
+            // A kept connection may close just as it is used again; reading twice harms nobody.
+            Err(error) if !error.is_connect() => self.client.request(self.part_request(part)?).await,
+            other => other,
+        };
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        let (head, body) = response.into_parts();
+        let limit = if head.status.is_success() { self.max_response_bytes } else { MAX_ERROR_BYTES.min(self.max_response_bytes) };
+        let body = self.collect(&head.headers, body, limit).await?;
+        if head.status.is_success() {
+            self.metrics.downstream_response_bytes.inc_by(body.len() as u64);
+        }
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    fn part_request(&self, part: &PartRequest) -> Result<Request<AnyBody>, ApiError> {
+        let query = Some(part.params.url_query.as_str()).filter(|query| !query.is_empty());
+        let mut request = Request::new(AnyBody::empty());
+        *request.method_mut() = part.method.clone();
+        *request.uri_mut() = self.base.uri(&part.path, query)?;
+        let headers = request.headers_mut();
+        for (name, value) in end_to_end(&part.headers).filter(|(name, _)| !NOT_FOR_PARTS.contains(name)) {
+            headers.append(name, value.clone());
+        }
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(body) = &part.params.body {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            *request.body_mut() = AnyBody::from(body.clone());
+        }
+        Ok(request)
+    }
+
+    /// The whole body, decoded, at most `limit` bytes of it.
+    async fn collect(&self, headers: &HeaderMap, mut body: Incoming, limit: u64) -> Result<Bytes, ApiError> {
+        let is_gzip = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+            None | Some(b"identity" | b"") => false,
+            Some(b"gzip") => true,
+            Some(_) => return Err(self.unusable("its content encoding was not asked for")),
+        };
+        // What the server says about the length is a hint, not a promise.
+        let hint = body.size_hint().exact().unwrap_or(0).min(1 << 26).min(limit);
+        let mut sink = Sink::new(usize::try_from(hint).unwrap_or(0), is_gzip, limit);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.unusable(&format!("it ended early: {}", root_cause(&error))))?;
+            if let Ok(data) = frame.into_data() {
+                sink.take(&data).map_err(|problem| self.refused(&problem))?;
+            }
+        }
+        sink.finish().map_err(|problem| self.refused(&problem))
+    }
+
+    /// Passes a request on as it is and hands the answer back as it comes.
+    pub async fn forward(&self, request: Request<AnyBody>) -> Result<Response<Incoming>, ApiError> {
+        let (mut head, body) = request.into_parts();
+        head.uri = self.base.uri(head.uri.path(), head.uri.query())?;
+        head.headers = forwarded(&head.headers);
+        let response = self.client.request(Request::from_parts(head, body)).await;
+        self.forwarded_answer(response)
+    }
+
+    /// Passes on a request whose body was already read.
+    pub async fn forward_whole(&self, head: &http::request::Parts, body: Bytes) -> Result<Response<Incoming>, ApiError> {
+        let mut request = Request::new(AnyBody::from(body));
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = self.base.uri(head.uri.path(), head.uri.query())?;
+        *request.headers_mut() = forwarded(&head.headers);
+        let response = self.client.request(request).await;
+        self.forwarded_answer(response)
+    }
+
+    fn forwarded_answer(&self, response: Result<Response<Incoming>, hyper_util::client::legacy::Error>) -> Result<Response<Incoming>, ApiError> {
+        let code = response.as_ref().map_or(0, |response| response.status().as_u16());
+        self.metrics.downstream_requests.get_or_create(&CodeLabels { code }).inc();
+        let mut response = response.map_err(|error| self.unreachable(&error))?;
+        let headers = end_to_end(response.headers()).map(|(name, value)| (name.clone(), value.clone())).collect();
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    fn unreachable(&self, error: &hyper_util::client::legacy::Error) -> ApiError {
+        let what = if error.is_connect() { "can't be reached" } else { "closed the connection" };
+        ApiError::new(ErrorKind::Unavailable, format!("the downstream {} {what}: {}", self.base.authority, root_cause(error)))
+    }
+
+    fn unusable(&self, problem: &str) -> ApiError {
+        ApiError::new(ErrorKind::BadGateway, format!("the answer of the downstream {} can't be used: {problem}", self.base.authority))
+    }
+
+    fn refused(&self, problem: &SinkError) -> ApiError {
+        match problem {
+            SinkError::TooLarge { limit } => ApiError::new(
+                ErrorKind::Execution,
+                format!("the answer of the downstream is larger than {limit} bytes (limits.max_response_bytes); ask for fewer series or a coarser step"),
+            ),
+            SinkError::Gzip(error) => self.unusable(&format!("its gzip stream is broken: {error}")),
+            SinkError::Bomb => self.unusable("its gzip stream grows without measure"),
+        }
+    }
+}
+
+/// Collects a body, decoding it on the way, and never holds more than its limit.
+struct Sink {
+    received: u64,
+    limit: u64,
+    target: Target,
+}
+
+enum Target {
+    Plain(Vec<u8>),
+    Gzip(Box<flate2::write::GzDecoder<Bounded>>),
+}
+
+enum SinkError {
+    TooLarge { limit: u64 },
+    Gzip(std::io::Error),
+    Bomb,
+}
+
+/// A buffer that refuses to grow past its limit.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: u64,
+    is_full: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() as u64 + data.len() as u64 > self.limit {
+            self.is_full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn new(hint: usize, is_gzip: bool, limit: u64) -> Self {
+        let target = if is_gzip {
+            let bounded = Bounded { bytes: Vec::new(), limit, is_full: false };
+            Target::Gzip(Box::new(flate2::write::GzDecoder::new(bounded)))
+        } else {
+            Target::Plain(Vec::with_capacity(hint))
+        };
+        Self { received: 0, limit, target }
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), SinkError> {
+        self.received += data.len() as u64;
+        let limit = self.limit;
+        if self.received > limit {
+            return Err(SinkError::TooLarge { limit });
+        }
+        match &mut self.target {
+            Target::Plain(bytes) => bytes.extend_from_slice(data),
+            Target::Gzip(decoder) => {
+                if let Err(error) = decoder.write_all(data) {
+                    return Err(if decoder.get_ref().is_full { SinkError::TooLarge { limit } } else { SinkError::Gzip(error) });
+                }
+                let decoded = decoder.get_ref().bytes.len() as u64;
+                if decoded > GZIP_RATIO_FROM && decoded / self.received > MAX_GZIP_RATIO {
+                    return Err(SinkError::Bomb);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Bytes, SinkError> {
+        match self.target {
+            Target::Plain(bytes) => Ok(bytes.into()),
+            Target::Gzip(decoder) => decoder.finish().map(|bounded| bounded.bytes.into()).map_err(SinkError::Gzip),
+        }
+    }
+}
+
+/// Counts a request as in flight while it lives.
+struct InFlight<'m>(&'m Metrics);
+
+impl<'m> InFlight<'m> {
+    fn new(metrics: &'m Metrics) -> Self {
+        metrics.downstream_in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.downstream_in_flight.dec();
+    }
+}
+
+/// The headers that travel from end to end: not those of one connection, nor those that `Connection` names.
+fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let named: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    headers.iter().filter(move |(name, _)| !HOP_BY_HOP.contains(name) && !named.iter().any(|n| n == name.as_str()))
+}
+
+/// A request's headers as they are passed on: `Host` becomes the downstream's own.
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    end_to_end(headers)
+        .filter(|(name, _)| **name != header::HOST)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// The innermost reason of an error: `connection refused` rather than `client error (Connect)`.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,3 @@
+//! The servers that answer.
+
+pub mod http;

@@ -1,0 +1,70 @@
+//! The errors that promfront itself answers with, in Prometheus's form.
+//!
+//! Clients decide by status code whether they read the body: Grafana and others decode 2xx, 400, 422 and 503 as Prometheus's
+//! JSON and show everything else raw. An error of the downstream's is never turned into one of these: it passes as it came.
+
+use http::StatusCode;
+
+/// What kind of error it is: the one table of status codes and `errorType`s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request itself is wrong or over a limit on requests.
+    BadData,
+    /// The query ran, or would run, over a limit.
+    Execution,
+    /// There was not enough time.
+    Timeout,
+    /// Nobody can answer now.
+    Unavailable,
+    /// The downstream answered with something that cannot be an answer.
+    BadGateway,
+    /// A fault of our own.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The status code that it is sent with.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadData => StatusCode::BAD_REQUEST,
+            Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Timeout | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Prometheus's word for it.
+    pub fn error_type(self) -> &'static str {
+        match self {
+            Self::BadData => "bad_data",
+            Self::Execution => "execution",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::BadGateway | Self::Internal => "internal",
+        }
+    }
+}
+
+/// An error of promfront's own: what went wrong and what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// Which kind.
+    pub kind: ErrorKind,
+    /// For people: the limit, its value, the actual value, the option.
+    pub message: String,
+}
+
+impl ApiError {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// The body that Prometheus would send.
+    pub fn to_json(&self) -> String {
+        let message = serde_json::Value::from(self.message.as_str());
+        format!(r#"{{"status":"error","errorType":"{}","error":{message}}}"#, self.kind.error_type())
+    }
+}

@@ -1,0 +1,103 @@
+//! The door: promfront's own pages, range queries, and everything else, which belongs to the downstream.
+
+mod range;
+mod reply;
+pub mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{Method, StatusCode, header};
+use tower_http::compression::CompressionLayer;
+
+use crate::cache::layer::ExtentCache;
+use crate::config::Config;
+use crate::downstream::http::Downstream;
+use crate::metrics::Metrics;
+use crate::pipeline::{Pipeline, Status, Verdict};
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct App {
+    pipeline: Pipeline,
+    downstream: Arc<Downstream>,
+    cache: Arc<ExtentCache>,
+    metrics: Arc<Metrics>,
+    /// How long a range query may take when the client does not say.
+    timeout: Duration,
+    is_stopping: AtomicBool,
+}
+
+impl App {
+    /// Builds everything from a checked configuration. Nothing is connected yet.
+    pub fn new(config: &Config) -> Result<Arc<Self>, String> {
+        let metrics = Arc::new(Metrics::new());
+        let downstream = Arc::new(Downstream::new(&config.downstream, &config.limits, Arc::clone(&metrics))?);
+        let cache = Arc::new(ExtentCache::new(&config.cache, Arc::clone(&metrics)));
+        let pipeline = Pipeline::new(config, Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics))?;
+        let (timeout, is_stopping) = (config.downstream.timeout, AtomicBool::new(false));
+        Ok(Arc::new(Self { pipeline, downstream, cache, metrics, timeout, is_stopping }))
+    }
+
+    /// From now on `/-/ready` says no.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/-/healthy", get(|| async { "promfront is Healthy.\n" }))
+        .route("/-/ready", get(ready))
+        .fallback(route)
+        .layer(CompressionLayer::new().compress_when(reply::is_ours))
+        .with_state(app)
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    app.cache.report();
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics.encode()).into_response()
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.is_stopping.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "promfront is stopping.\n").into_response();
+    }
+    "promfront is Ready.\n".into_response()
+}
+
+/// A range query is recognised under any path prefix, since a datasource URL may have one.
+async fn route(State(app): State<Arc<App>>, request: Request) -> Response {
+    let began = Instant::now();
+    let (handler, response) = if is_range_query(&request) {
+        ("query_range", range::answer(&app, request, began).await)
+    } else {
+        let is_api = request.uri().path().contains("/api/v1/");
+        let mut response = pass_through(&app, request).await;
+        if is_api {
+            reply::annotate(&mut response, &Verdict::new(Status::Bypass, "not-a-range-query"), began);
+        }
+        (if is_api { "api" } else { "other" }, response)
+    };
+    app.metrics.answered(handler, response.status().as_u16(), began.elapsed());
+    response
+}
+
+fn is_range_query(request: &Request) -> bool {
+    request.uri().path().ends_with("/api/v1/query_range") && matches!(*request.method(), Method::GET | Method::POST)
+}
+
+async fn pass_through(app: &App, request: Request) -> Response {
+    match app.downstream.forward(request).await {
+        Ok(response) => response.map(Body::new),
+        Err(error) => reply::error(&error),
+    }
+}

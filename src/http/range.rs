@@ -1,0 +1,98 @@
+//! `query_range`: from the request to the pipeline, and from its reply to the response.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, header};
+
+use super::{App, reply};
+use crate::error::{ApiError, ErrorKind};
+use crate::metrics::{ResultLabels, Word};
+use crate::model::params::Params;
+use crate::model::tenant::TenantId;
+use crate::model::time::Timestamp;
+use crate::pipeline::{Incoming, Reply, Status, Verdict};
+use crate::request::{Context, RangeQuery};
+use crate::wire::request::read_range_query;
+
+/// Go reads at most this much of a form.
+const MAX_FORM_BYTES: usize = 10 << 20;
+
+/// Answers one range query.
+pub(super) async fn answer(app: &App, request: Request, began: Instant) -> Response {
+    let (head, body) = request.into_parts();
+    let (mut response, verdict) = match read_form(&head, body).await {
+        Ok((form, body)) => judge(app, &head, form, body, began).await,
+        Err(error) => (reply::error(&error), Verdict::new(Status::Error, "bad_data")),
+    };
+    let labels = ResultLabels { status: Word(verdict.status.as_str()), reason: Word(verdict.reason) };
+    app.metrics.range_queries.get_or_create(&labels).inc();
+    tracing::debug!(
+        status = verdict.status.as_str(),
+        reason = verdict.reason,
+        code = response.status().as_u16(),
+        parts = verdict.pieces,
+        hit = verdict.held,
+        seconds = began.elapsed().as_secs_f64(),
+        "range query"
+    );
+    reply::annotate(&mut response, &verdict, began);
+    response
+}
+
+async fn judge(app: &App, head: &Parts, form: Option<Params>, body: Bytes, began: Instant) -> (Response, Verdict) {
+    let Some(query) = form.and_then(read_range_query) else {
+        return pass_whole(app, head, body, Verdict::new(Status::Bypass, "not-understood")).await;
+    };
+    let incoming = Incoming {
+        method: head.method.clone(),
+        path: head.uri.path().to_owned(),
+        headers: Arc::new(head.headers.clone()),
+        context: context(app, &query, began),
+        query,
+    };
+    match app.pipeline.answer(incoming).await {
+        (Reply::Answer { chunks, is_no_store }, verdict) => (reply::answer(chunks, is_no_store), verdict),
+        (Reply::Theirs(answer), verdict) => (reply::theirs(&answer), verdict),
+        (Reply::Ours(error), verdict) => (reply::error(&error), verdict),
+        (Reply::PassWhole, verdict) => pass_whole(app, head, body, verdict).await,
+    }
+}
+
+/// The one reading of the clocks for this request.
+fn context(app: &App, query: &RangeQuery, began: Instant) -> Context {
+    let wait = query.timeout.map_or(app.timeout, |timeout| timeout.min(app.timeout));
+    Context { tenant: TenantId::anonymous(), now: Timestamp::now(), deadline: began + wait }
+}
+
+/// The request as it came, to the downstream, and its answer as it comes.
+async fn pass_whole(app: &App, head: &Parts, body: Bytes, verdict: Verdict) -> (Response, Verdict) {
+    match app.downstream.forward_whole(head, body).await {
+        Ok(response) => (response.map(Body::new), verdict),
+        Err(error) => (reply::error(&error), Verdict { status: Status::Error, reason: error.kind.error_type(), ..verdict }),
+    }
+}
+
+/// The parameters, if they can be read, and the body as it came.
+async fn read_form(head: &Parts, body: Body) -> Result<(Option<Params>, Bytes), ApiError> {
+    let body = to_bytes(body, MAX_FORM_BYTES).await.map_err(|error| {
+        ApiError::new(ErrorKind::BadData, format!("the request's body can't be read, or is larger than {MAX_FORM_BYTES} bytes: {error}"))
+    })?;
+    let is_form = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")));
+    let params = match (head.method == Method::POST, is_form, body.is_empty()) {
+        (true, true, _) => Params::read(head.uri.query(), Some(&body)),
+        (_, _, true) => Params::read(head.uri.query(), None),
+        // A body that is no form: what it means is not for us to say.
+        _ => None,
+    };
+    Ok((params, body))
+}

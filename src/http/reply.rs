@@ -1,0 +1,124 @@
+//! Answers and errors as HTTP responses, and the headers that tell what happened.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, StatusCode, Version};
+
+use crate::downstream::http::Answer;
+use crate::error::ApiError;
+use crate::pipeline::Verdict;
+
+/// What came of the query, in words.
+const RESULT: HeaderName = HeaderName::from_static("x-promfront-result");
+/// Where the time went.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// At most this many fetched ranges are listed.
+const LISTED_RANGES: usize = 12;
+/// Bodies shorter than this are not worth compressing.
+const COMPRESS_FROM: usize = 1024;
+
+/// Marks a body that was written here, as opposed to one that only passes through.
+#[derive(Clone, Copy, Debug)]
+struct Ours {
+    is_large: bool,
+}
+
+/// Only what was written here is compressed; what passes through keeps the encoding it came with.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a predicate")]
+pub(super) fn is_ours(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
+    extensions.get::<Ours>().is_some_and(|ours| ours.is_large)
+}
+
+/// A range answer, chunk by chunk.
+pub(super) fn answer(chunks: Vec<Bytes>, is_no_store: bool) -> Response {
+    let length: usize = chunks.iter().map(Bytes::len).sum();
+    let body = match <[Bytes; 1]>::try_from(chunks) {
+        Ok([whole]) => Body::from(whole),
+        Err(chunks) => Body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, std::convert::Infallible>))),
+    };
+    let mut response = json(StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.extensions_mut().insert(Ours { is_large: length >= COMPRESS_FROM });
+    if is_no_store {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// An error of ours in Prometheus's form.
+pub(super) fn error(error: &ApiError) -> Response {
+    json(error.kind.status(), Body::from(error.to_json()))
+}
+
+/// The downstream's own refusal: its code and its body.
+pub(super) fn theirs(answer: &Answer) -> Response {
+    let mut response = Response::new(Body::from(answer.body.clone()));
+    *response.status_mut() = answer.status;
+    for name in [header::CONTENT_TYPE, header::RETRY_AFTER, header::CACHE_CONTROL, header::WWW_AUTHENTICATE, header::LOCATION] {
+        for value in answer.headers.get_all(&name) {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    response
+}
+
+fn json(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Says what happened: `X-Promfront-Result` and `Server-Timing`.
+pub(super) fn annotate(response: &mut Response, verdict: &Verdict, began: Instant) {
+    for (name, text) in [(RESULT, result(verdict)), (SERVER_TIMING, timing(verdict, began.elapsed()))] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(name, value);
+        }
+    }
+}
+
+/// `status=phit; reason=fresh; parts=8; hit=7; fetched=[1754956800000-1754960400000]`, milliseconds.
+fn result(verdict: &Verdict) -> String {
+    let mut text = format!("status={}", verdict.status.as_str());
+    let mut add = |args: std::fmt::Arguments<'_>| text.write_fmt(args).expect("a string can be written to");
+    if !verdict.reason.is_empty() {
+        add(format_args!("; reason={}", verdict.reason));
+    }
+    if verdict.pieces > 0 {
+        add(format_args!("; parts={}; hit={}", verdict.pieces, verdict.held));
+    }
+    if !verdict.fetched.is_empty() {
+        let listed = verdict.fetched.iter().take(LISTED_RANGES);
+        let ranges: Vec<String> = listed.map(|grid| format!("{}-{}", grid.start().ms(), grid.last().ms())).collect();
+        let more = if verdict.fetched.len() > LISTED_RANGES { ",..." } else { "" };
+        add(format_args!("; fetched=[{}{}]", ranges.join(","), more));
+    }
+    text
+}
+
+/// `cache;dur=0.9;desc="hit 7/8", downstream;dur=341.0;desc="1 part", merge;dur=3.4, total;dur=357.1`, milliseconds.
+fn timing(verdict: &Verdict, total: Duration) -> String {
+    let ms = |span: Duration| span.as_secs_f64() * 1000.0;
+    let total = format!("total;dur={:.1}", ms(total));
+    if verdict.pieces == 0 {
+        return total;
+    }
+    format!(
+        "cache;dur={:.1};desc=\"hit {}/{}\", downstream;dur={:.1};desc=\"parts {}\", merge;dur={:.1}, {total}",
+        ms(verdict.cache),
+        verdict.held,
+        verdict.pieces,
+        ms(verdict.downstream),
+        verdict.fetched.len(),
+        ms(verdict.merge),
+    )
+}

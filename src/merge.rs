@@ -1,0 +1,137 @@
+//! Puts an answer together from pieces that follow one another in time.
+//!
+//! Each piece holds its series in label order, so one walk over all of them meets equal series side by side and keeps the
+//! order that the server itself would give. Points are not looked at: the pieces are disjoint and in order, so a series
+//! is the concatenation of its runs. Which piece came from the cache and which was fetched makes no difference here.
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
+
+use crate::model::response::{Annotations, MergedSeries, Piece, Slice};
+use crate::model::series::{SeriesSpans, compare_metrics};
+
+/// Prometheus lists at most this many annotations of a kind and then says how many it left out.
+const LISTED_ANNOTATIONS: usize = 10;
+
+/// Gives every series of `pieces` to `emit`, in label order.
+///
+/// The pieces' grids are disjoint and ascending.
+pub fn merge_series<'p>(pieces: &'p [Piece], mut emit: impl FnMut(&MergedSeries<'p>)) {
+    debug_assert!(pieces.windows(2).all(|pair| pair[0].grid.last() < pair[1].grid.start()), "pieces follow one another");
+    let mut cursors: Vec<PieceCursor<'p>> = pieces.iter().map(PieceCursor::new).collect();
+    let mut merged = MergedSeries { metric: b"", floats: Vec::new(), histograms: Vec::new() };
+    while let Some(metric) = cursors.iter().filter_map(PieceCursor::metric).min_by(|a, b| compare_metrics(a, b)) {
+        merged.metric = metric;
+        merged.floats.clear();
+        merged.histograms.clear();
+        for cursor in &mut cursors {
+            if cursor.metric().is_some_and(|other| compare_metrics(metric, other) == Ordering::Equal) {
+                cursor.take_into(&mut merged);
+            }
+        }
+        if !merged.floats.is_empty() || !merged.histograms.is_empty() {
+            emit(&merged);
+        }
+    }
+}
+
+/// The place in one piece's list of series.
+struct PieceCursor<'p> {
+    piece: &'p Piece,
+    is_whole: bool,
+    rest: &'p [SeriesSpans],
+}
+
+impl<'p> PieceCursor<'p> {
+    fn new(piece: &'p Piece) -> Self {
+        debug_assert!(piece.answer.grid.covers(&piece.grid), "a piece is taken from what holds it");
+        Self { piece, is_whole: piece.grid == piece.answer.grid, rest: piece.answer.matrix.series() }
+    }
+
+    fn metric(&self) -> Option<&'p [u8]> {
+        self.rest.first().map(|series| self.piece.answer.matrix.bytes(series.metric))
+    }
+
+    fn take_into(&mut self, merged: &mut MergedSeries<'p>) {
+        let Some((series, rest)) = self.rest.split_first() else { return };
+        self.rest = rest;
+        let matrix = &self.piece.answer.matrix;
+        for (span, runs) in [(series.floats, &mut merged.floats), (series.histograms, &mut merged.histograms)] {
+            let span = if self.is_whole || span.is_empty() { span } else { matrix.within(span, &self.piece.grid) };
+            if !span.is_empty() {
+                runs.push(Slice { text: matrix.text(), span });
+            }
+        }
+    }
+}
+
+/// The annotations of all pieces: each once, at most ten of a kind, and then how many more, as Prometheus does.
+pub fn merge_annotations(pieces: &[Piece]) -> Annotations {
+    let all = || pieces.iter().map(|piece| &piece.answer.annotations);
+    Annotations {
+        warnings: unite(all().map(|a| &a.warnings), "warning"),
+        infos: unite(all().map(|a| &a.infos), "info"),
+    }
+}
+
+fn unite<'a>(lists: impl Iterator<Item = &'a Vec<Box<str>>>, kind: &str) -> Vec<Box<str>> {
+    let (mut united, mut omitted) = (Vec::<Box<str>>::new(), 0);
+    for text in lists.flatten() {
+        match omitted_count(text, kind) {
+            Some(count) => omitted += count,
+            None if united.contains(text) => {}
+            None => united.push(text.clone()),
+        }
+    }
+    if united.len() > LISTED_ANNOTATIONS {
+        omitted += (united.len() - LISTED_ANNOTATIONS) as u64;
+        united.truncate(LISTED_ANNOTATIONS);
+    }
+    if omitted > 0 {
+        united.push(format!("\"{omitted} more {kind} annotations omitted\"").into());
+    }
+    united
+}
+
+/// The N of `"N more warning annotations omitted"`.
+fn omitted_count(text: &str, kind: &str) -> Option<u64> {
+    let (count, rest) = text.strip_prefix('"')?.split_once(' ')?;
+    let is_the_line = rest.strip_prefix("more ")?.strip_prefix(kind)? == " annotations omitted\"";
+    count.parse().ok().filter(|_| is_the_line)
+}
+
+/// The statistics of all pieces, if each has some: counts and times are added up, peaks are the highest, per-step lists
+/// follow one another.
+pub fn merge_stats(pieces: &[Piece]) -> Option<String> {
+    let texts: Option<Vec<&str>> = pieces.iter().map(|piece| piece.answer.stats.as_deref()).collect();
+    let mut values = texts?.into_iter().map(|text| serde_json::from_str::<Value>(text).ok());
+    let first = values.next()??;
+    let whole = values.try_fold(first, |whole, next| Some(add("", whole, next?)))?;
+    Some(whole.to_string())
+}
+
+fn add(name: &str, whole: Value, next: Value) -> Value {
+    match (whole, next) {
+        (Value::Object(mut whole), Value::Object(next)) => {
+            for (key, value) in next {
+                let sum = match whole.remove(&key) {
+                    Some(before) => add(&key, before, value),
+                    None => value,
+                };
+                whole.insert(key, sum);
+            }
+            Value::Object(whole)
+        }
+        (Value::Array(mut whole), Value::Array(next)) => {
+            whole.extend(next);
+            Value::Array(whole)
+        }
+        (Value::Number(whole), Value::Number(next)) => match (whole.as_u64(), next.as_u64()) {
+            (Some(a), Some(b)) if name.starts_with("peak") => Value::from(a.max(b)),
+            (Some(a), Some(b)) => Value::from(a.saturating_add(b)),
+            _ => Value::from(whole.as_f64().unwrap_or(0.0) + next.as_f64().unwrap_or(0.0)),
+        },
+        (whole, _) => whole,
+    }
+}

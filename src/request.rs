@@ -1,0 +1,55 @@
+//! A range query as promfront understands it, and the context in which it is answered.
+
+use std::time::{Duration, Instant};
+
+use crate::model::grid::StepGrid;
+use crate::model::params::Params;
+use crate::model::tenant::TenantId;
+use crate::model::time::Timestamp;
+use crate::promql::Facts;
+
+/// The parameters of `query_range` that promfront itself reads; all others only travel.
+#[derive(Clone, Debug)]
+pub struct RangeQuery {
+    /// Everything the client sent.
+    pub params: Params,
+    /// The instants that it asks for.
+    pub grid: StepGrid,
+    /// The end as the client gave it, which `@ end()` stands for; the last instant may lie before it.
+    pub end: Timestamp,
+    /// At most this many series in the answer.
+    pub limit: Option<u64>,
+    /// Whether it asks for statistics.
+    pub wants_stats: bool,
+    /// How long it is willing to wait in all.
+    pub timeout: Option<Duration>,
+}
+
+impl RangeQuery {
+    /// The PromQL text, as the client wrote it.
+    pub fn text(&self) -> &str {
+        self.params.get("query")
+    }
+}
+
+/// A range query whose text was read and that may be cut: what the stages below the door work on.
+#[derive(Debug)]
+pub struct PlannedQuery {
+    /// What was asked.
+    pub query: RangeQuery,
+    /// What its text says about itself.
+    pub facts: Facts,
+    /// The text that goes downstream: the client's, with `@ start()` and `@ end()` pinned to the client's range.
+    pub pinned: String,
+}
+
+/// In which circumstances a request is answered.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Whose request it is.
+    pub tenant: TenantId,
+    /// The one reading of the wall clock by which it is judged (invariant *one now*).
+    pub now: Timestamp,
+    /// When its answer stops being of use.
+    pub deadline: Instant,
+}

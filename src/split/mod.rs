@@ -1,0 +1,4 @@
+//! Cuts what is missing into the parts that are asked for.
+
+pub mod layer;
+pub mod plan;

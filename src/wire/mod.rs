@@ -1,0 +1,7 @@
+//! The two texts that travel: the parameters of a request and the body of a range answer.
+//!
+//! Pure: bytes in, values out and back. Neither side is trusted; what is not understood is named, never guessed.
+
+pub mod request;
+pub mod response;
+mod scan;

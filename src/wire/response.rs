@@ -1,0 +1,362 @@
+//! A range answer's body: scanned once into spans, and written from slices of such texts.
+//!
+//! Nothing that a server sends is trusted. A body is taken only if it is complete, well-formed, `success`, a matrix, on
+//! the grid that was asked for, each series in time order, the series in label order and without duplicates. What is
+//! sound JSON but of another shape is *foreign*: not an error, but nothing to be cut, cached or merged (the query then
+//! passes whole). What is not even JSON, or ends too early, is *broken*, and never reaches a client as a success.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::scan::{Cursor, Odd, Scan};
+use crate::model::grid::StepGrid;
+use crate::model::response::{Annotations, MergedSeries, RangeAnswer, Slice};
+use crate::model::series::{Matrix, SeriesSpans, Span, compare_metrics, compare_strings};
+
+/// Why a body was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not JSON, or cut short.
+    #[error("the body is not complete JSON (byte {at} of {length})")]
+    Broken {
+        /// Where the text stopped making sense.
+        at: usize,
+        /// How long it is.
+        length: usize,
+    },
+    /// JSON, but not an answer that could be cut.
+    #[error("{}", .0.as_str())]
+    Foreign(Foreign),
+}
+
+/// What is unusual about a sound answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Another shape than Prometheus's: other keys, whitespace, numbers written otherwise.
+    Shape,
+    /// `status` is not `success`, or `resultType` is not `matrix`.
+    Type,
+    /// A sample that lies beside the grid that was asked for, or outside of it: a server that moves points.
+    OffGrid,
+    /// Samples of a series that are not in time order.
+    Unordered,
+    /// Series that are not sorted by their labels.
+    Unsorted,
+    /// The same series twice.
+    Duplicate,
+    /// Labels that are not sorted by name.
+    Labels,
+    /// The server says that data is missing.
+    Partial,
+}
+
+impl Foreign {
+    /// As it stands in headers, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shape => "foreign-shape",
+            Self::Type => "foreign-type",
+            Self::OffGrid => "foreign-grid",
+            Self::Unordered => "foreign-time-order",
+            Self::Unsorted => "foreign-series-order",
+            Self::Duplicate => "foreign-duplicate",
+            Self::Labels => "foreign-label-order",
+            Self::Partial => "partial-response",
+        }
+    }
+}
+
+/// Reads a whole body as the answer to `grid`.
+pub fn scan(body: &Bytes, grid: &StepGrid) -> Result<RangeAnswer, Refused> {
+    let broken = |at| Refused::Broken { at, length: body.len() };
+    if body.len() >= u32::MAX as usize {
+        return Err(Refused::Foreign(Foreign::Shape));
+    }
+    std::str::from_utf8(body).map_err(|error| broken(error.valid_up_to()))?;
+    let mut scanner = Scanner::new(body, *grid);
+    scanner.envelope().map_err(|Odd { at }| match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+        Ok(_) => Refused::Foreign(scanner.foreign.unwrap_or(Foreign::Shape)),
+        Err(_) => broken(at),
+    })?;
+    Ok(RangeAnswer {
+        grid: *grid,
+        matrix: Matrix::new(body.clone(), scanner.series),
+        annotations: scanner.annotations,
+        stats: scanner.stats,
+    })
+}
+
+struct Scanner<'t> {
+    text: &'t [u8],
+    cursor: Cursor<'t>,
+    grid: StepGrid,
+    series: Vec<SeriesSpans>,
+    annotations: Annotations,
+    stats: Option<Box<str>>,
+    foreign: Option<Foreign>,
+}
+
+impl<'t> Scanner<'t> {
+    fn new(text: &'t [u8], grid: StepGrid) -> Self {
+        Self {
+            text,
+            cursor: Cursor::new(text),
+            grid,
+            series: Vec::new(),
+            annotations: Annotations::default(),
+            stats: None,
+            foreign: None,
+        }
+    }
+
+    fn refuse<T>(&mut self, why: Foreign) -> Scan<T> {
+        self.foreign = Some(why);
+        self.cursor.odd()
+    }
+
+    /// `{"status":"success","data":{…},"warnings":[…],"infos":[…]}`
+    fn envelope(&mut self) -> Scan<()> {
+        self.cursor.expect(b"{\"status\":")?;
+        if !self.cursor.take(b"\"success\"") {
+            return self.refuse(Foreign::Type);
+        }
+        if self.cursor.take(b",\"isPartial\":") && !self.cursor.take(b"false") {
+            return self.refuse(Foreign::Partial);
+        }
+        self.cursor.expect(b",\"data\":")?;
+        self.data()?;
+        if self.cursor.take(b",\"warnings\":") {
+            self.annotations.warnings = self.strings()?;
+        }
+        if self.cursor.take(b",\"infos\":") {
+            self.annotations.infos = self.strings()?;
+        }
+        self.cursor.expect(b"}")?;
+        self.cursor.take(b"\n");
+        if self.cursor.is_at_end() { Ok(()) } else { self.cursor.odd() }
+    }
+
+    /// `{"resultType":"matrix","result":[…],"stats":{…}}`
+    fn data(&mut self) -> Scan<()> {
+        self.cursor.expect(b"{\"resultType\":")?;
+        if !self.cursor.take(b"\"matrix\"") {
+            return self.refuse(Foreign::Type);
+        }
+        self.cursor.expect(b",\"result\":[")?;
+        if !self.cursor.take(b"]") {
+            loop {
+                self.one_series()?;
+                if self.cursor.take(b"]") {
+                    break;
+                }
+                self.cursor.expect(b",")?;
+            }
+        }
+        if self.cursor.take(b",\"stats\":") {
+            self.stats = Some(self.stats()?);
+        }
+        self.cursor.expect(b"}")
+    }
+
+    /// The `stats` object is small and of no fixed shape: it is read by the general parser.
+    fn stats(&mut self) -> Scan<Box<str>> {
+        let start = self.cursor.at();
+        let mut values = serde_json::Deserializer::from_slice(&self.text[start..]).into_iter::<&serde_json::value::RawValue>();
+        match values.next() {
+            Some(Ok(stats)) if stats.get().starts_with('{') => {
+                let text: Box<str> = stats.get().into();
+                self.cursor.expect(text.as_bytes())?;
+                Ok(text)
+            }
+            _ => self.cursor.odd(),
+        }
+    }
+
+    fn strings(&mut self) -> Scan<Vec<Box<str>>> {
+        let text = self.text;
+        let mut strings = Vec::new();
+        self.cursor.array(|cursor| {
+            let inside = cursor.string()?;
+            let quoted = &text[inside.start - 1..=inside.end];
+            strings.push(std::str::from_utf8(quoted).map_err(|_| Odd { at: inside.start })?.into());
+            Ok(())
+        })?;
+        Ok(strings)
+    }
+
+    /// `{"metric":{…},"values":[[t,"v"],…],"histograms":[[t,{…}],…]}`
+    fn one_series(&mut self) -> Scan<()> {
+        self.cursor.expect(b"{\"metric\":")?;
+        let metric = self.metric()?;
+        let floats = if self.cursor.take(b",\"values\":[") { self.points(Cursor::value)? } else { 0..0 };
+        let histograms = if self.cursor.take(b",\"histograms\":[") { self.points(histogram)? } else { 0..0 };
+        self.cursor.expect(b"}")?;
+        if floats.is_empty() && histograms.is_empty() {
+            return self.refuse(Foreign::Shape);
+        }
+        self.series.push(SeriesSpans {
+            metric: Span::new(&metric),
+            floats: Span::new(&floats),
+            histograms: Span::new(&histograms),
+        });
+        Ok(())
+    }
+
+    /// A label set: names in order, after the series before it.
+    fn metric(&mut self) -> Scan<Range<usize>> {
+        let (text, start) = (self.text, self.cursor.at());
+        let (mut previous, mut sorted) = (None::<Range<usize>>, true);
+        self.cursor.object(|cursor, name| {
+            if let Some(previous) = previous.replace(name.clone()) {
+                sorted &= compare_strings(&text[previous], &text[name]) == Ordering::Less;
+            }
+            cursor.string().map(drop)
+        })?;
+        if !sorted {
+            return self.refuse(Foreign::Labels);
+        }
+        let metric = start..self.cursor.at();
+        if let Some(before) = self.series.last() {
+            match compare_metrics(&text[before.metric.range()], &text[metric.clone()]) {
+                Ordering::Less => {}
+                Ordering::Equal => return self.refuse(Foreign::Duplicate),
+                Ordering::Greater => return self.refuse(Foreign::Unsorted),
+            }
+        }
+        Ok(metric)
+    }
+
+    /// Points up to and with the closing bracket; the range is without it.
+    fn points(&mut self, value: fn(&mut Cursor<'t>) -> Scan<()>) -> Scan<Range<usize>> {
+        let start = self.cursor.at();
+        let (step, first, last) = (self.grid.step().ms(), self.grid.start().ms(), self.grid.last().ms());
+        let mut previous = None;
+        loop {
+            self.cursor.expect(b"[")?;
+            let time = self.cursor.sample_time()?;
+            let follows = match previous {
+                Some(previous) if time <= previous => return self.refuse(Foreign::Unordered),
+                Some(previous) => time - previous == step,
+                None => false,
+            };
+            if !(follows || (time >= first && (time - first) % step == 0)) || time > last {
+                return self.refuse(Foreign::OffGrid);
+            }
+            previous = Some(time);
+            self.cursor.expect(b",")?;
+            value(&mut self.cursor)?;
+            self.cursor.expect(b"]")?;
+            if self.cursor.take(b"]") {
+                return Ok(start..self.cursor.at() - 1);
+            }
+            self.cursor.expect(b",")?;
+        }
+    }
+}
+
+/// `{"count":"…","sum":"…","buckets":[[rule,"…","…","…"],…]}`; no `buckets` if none is populated.
+fn histogram(cursor: &mut Cursor<'_>) -> Scan<()> {
+    cursor.expect(b"{\"count\":")?;
+    cursor.value()?;
+    cursor.expect(b",\"sum\":")?;
+    cursor.value()?;
+    if cursor.take(b",\"buckets\":") {
+        cursor.array(|cursor| {
+            cursor.expect(b"[")?;
+            match cursor.peek() {
+                Some(b'0'..=b'3') => cursor.sample_time().map(drop)?,
+                _ => return cursor.odd(),
+            }
+            for _ in 0..3 {
+                cursor.expect(b",")?;
+                cursor.value()?;
+            }
+            cursor.expect(b"]")
+        })?;
+    }
+    cursor.expect(b"}")
+}
+
+/// Slices of at least this many bytes are handed over; shorter ones are copied between them.
+const HAND_OVER: usize = 4096;
+
+/// Writes a range answer in Prometheus's form, as a list of slices and the glue between them.
+#[derive(Debug, Default)]
+pub struct Writer {
+    chunks: Vec<Bytes>,
+    glue: Vec<u8>,
+    series: u64,
+}
+
+impl Writer {
+    /// Begins an answer.
+    pub fn new() -> Self {
+        Self { glue: br#"{"status":"success","data":{"resultType":"matrix","result":["#.to_vec(), ..Self::default() }
+    }
+
+    /// How many series were written.
+    pub fn series_written(&self) -> u64 {
+        self.series
+    }
+
+    /// Adds a series. They are given in label order.
+    pub fn series(&mut self, series: &MergedSeries<'_>) {
+        if self.series > 0 {
+            self.glue.push(b',');
+        }
+        self.series += 1;
+        self.glue.extend_from_slice(br#"{"metric":"#);
+        self.glue.extend_from_slice(series.metric);
+        self.points(br#","values":["#, &series.floats);
+        self.points(br#","histograms":["#, &series.histograms);
+        self.glue.push(b'}');
+    }
+
+    fn points(&mut self, open: &[u8], runs: &[Slice<'_>]) {
+        for (i, run) in runs.iter().enumerate() {
+            self.glue.extend_from_slice(if i == 0 { open } else { b"," });
+            if run.span.len() < HAND_OVER {
+                self.glue.extend_from_slice(&run.text[run.span.range()]);
+            } else {
+                self.flush();
+                self.chunks.push(run.text.slice(run.span.range()));
+            }
+        }
+        if !runs.is_empty() {
+            self.glue.push(b']');
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.glue.is_empty() {
+            self.chunks.push(Bytes::from(std::mem::take(&mut self.glue)));
+        }
+    }
+
+    /// Ends the answer and gives its chunks.
+    pub fn finish(mut self, annotations: &Annotations, stats: Option<&str>) -> Vec<Bytes> {
+        self.glue.push(b']');
+        if let Some(stats) = stats {
+            self.glue.extend_from_slice(br#","stats":"#);
+            self.glue.extend_from_slice(stats.as_bytes());
+        }
+        self.glue.push(b'}');
+        self.strings(br#","warnings":["#, &annotations.warnings);
+        self.strings(br#","infos":["#, &annotations.infos);
+        self.glue.push(b'}');
+        self.flush();
+        self.chunks
+    }
+
+    fn strings(&mut self, open: &[u8], strings: &[Box<str>]) {
+        for (i, text) in strings.iter().enumerate() {
+            self.glue.extend_from_slice(if i == 0 { open } else { b"," });
+            self.glue.extend_from_slice(text.as_bytes());
+        }
+        if !strings.is_empty() {
+            self.glue.push(b']');
+        }
+    }
+}

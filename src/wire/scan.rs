@@ -1,0 +1,176 @@
+//! A cursor over JSON text that accepts one exact shape and says where it met another.
+//!
+//! Prometheus writes compact JSON. The cursor takes just that; whitespace or an unexpected key is [`Odd`], which the
+//! caller turns into a verdict. It never recurses, never allocates, and never reads past the end.
+
+use std::ops::Range;
+
+/// The text is not of the expected shape at this byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Odd {
+    pub(super) at: usize,
+}
+
+pub(super) type Scan<T> = Result<T, Odd>;
+
+/// A place in a text.
+pub(super) struct Cursor<'t> {
+    text: &'t [u8],
+    at: usize,
+}
+
+impl<'t> Cursor<'t> {
+    pub(super) fn new(text: &'t [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn odd<T>(&self) -> Scan<T> {
+        Err(Odd { at: self.at })
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
+    /// Takes `literal` if it comes next.
+    #[inline]
+    pub(super) fn take(&mut self, literal: &[u8]) -> bool {
+        let taken = self.text[self.at..].starts_with(literal);
+        if taken {
+            self.at += literal.len();
+        }
+        taken
+    }
+
+    /// Takes `literal`, which must come next.
+    #[inline]
+    pub(super) fn expect(&mut self, literal: &[u8]) -> Scan<()> {
+        if self.take(literal) { Ok(()) } else { self.odd() }
+    }
+
+    /// Takes a string and gives the range of its inside, escapes checked but not resolved. (That the whole text is UTF-8
+    /// is checked once, elsewhere.)
+    pub(super) fn string(&mut self) -> Scan<Range<usize>> {
+        self.expect(b"\"")?;
+        let start = self.at;
+        loop {
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape()?,
+                Some(0x20..) => self.at += 1,
+                _ => return self.odd(),
+            }
+        }
+        self.at += 1;
+        Ok(start..self.at - 1)
+    }
+
+    fn escape(&mut self) -> Scan<()> {
+        match self.text.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => match self.text.get(self.at + 2..self.at + 6) {
+                Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => self.at += 6,
+                _ => return self.odd(),
+            },
+            _ => return self.odd(),
+        }
+        Ok(())
+    }
+
+    /// Takes `[item,…]`, possibly empty.
+    pub(super) fn array(&mut self, item: impl FnMut(&mut Self) -> Scan<()>) -> Scan<()> {
+        self.listed(b"[", b"]", item)
+    }
+
+    /// Takes `{"key":value,…}`, possibly empty; `member` is given the key's range and takes the value.
+    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, Range<usize>) -> Scan<()>) -> Scan<()> {
+        self.listed(b"{", b"}", |cursor| {
+            let key = cursor.string()?;
+            cursor.expect(b":")?;
+            member(cursor, key)
+        })
+    }
+
+    fn listed(&mut self, open: &[u8], close: &[u8], mut item: impl FnMut(&mut Self) -> Scan<()>) -> Scan<()> {
+        self.expect(open)?;
+        if self.take(close) {
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            if self.take(close) {
+                return Ok(());
+            }
+            self.expect(b",")?;
+        }
+    }
+
+    /// Takes the time of a sample, in milliseconds: seconds with at most three decimals.
+    #[inline]
+    pub(super) fn sample_time(&mut self) -> Scan<i64> {
+        let negative = self.take(b"-");
+        let (mut ms, digits) = self.digits(0);
+        if digits == 0 || digits > 15 {
+            return self.odd();
+        }
+        let mut decimals = 0;
+        if self.take(b".") {
+            (ms, decimals) = self.digits(ms);
+            if decimals == 0 || decimals > 3 {
+                return self.odd();
+            }
+        }
+        for _ in decimals..3 {
+            ms *= 10;
+        }
+        Ok(if negative { -ms } else { ms })
+    }
+
+    /// Appends the digits that come next to `value`; stops after sixteen, which no caller accepts.
+    #[inline]
+    fn digits(&mut self, mut value: i64) -> (i64, usize) {
+        let start = self.at;
+        while let Some(byte) = self.peek().filter(u8::is_ascii_digit) {
+            value = value.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
+            self.at += 1;
+            if self.at - start > 15 {
+                break;
+            }
+        }
+        (value, self.at - start)
+    }
+
+    /// Takes a sample value: a string of the characters that floats are written with.
+    #[inline]
+    pub(super) fn value(&mut self) -> Scan<()> {
+        self.expect(b"\"")?;
+        let start = self.at;
+        while self.peek().is_some_and(|byte| OF_A_FLOAT[usize::from(byte)]) {
+            self.at += 1;
+        }
+        if self.at == start {
+            return self.odd();
+        }
+        self.expect(b"\"")
+    }
+}
+
+/// The characters of `-1.5e+06`, `NaN`, `+Inf`.
+static OF_A_FLOAT: [bool; 256] = {
+    let mut table = [false; 256];
+    let allowed = b"0123456789+-.eENaInf";
+    let mut i = 0;
+    while i < allowed.len() {
+        table[allowed[i] as usize] = true;
+        i += 1;
+    }
+    table
+};

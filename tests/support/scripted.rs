@@ -1,0 +1,119 @@
+//! A downstream that answers exactly the bytes that a test wants it to, for what no real server can be made to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// One request as it came in.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// `GET /path?query HTTP/1.1` and the headers.
+    pub head: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Asked {
+    /// The value of a parameter, from the body or the URL, decoded.
+    pub fn param(&self, name: &str) -> Option<String> {
+        let target = self.head.split(' ').nth(1).unwrap_or_default();
+        let query = target.split_once('?').map_or("", |(_, query)| query);
+        self.body.split('&').chain(query.split('&')).find_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            (key == name).then(|| percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned())
+        })
+    }
+}
+
+/// What it does with a request: raw bytes, after which the connection is closed; `None` never answers.
+pub type Script = dyn Fn(&Asked) -> Option<Vec<u8>> + Send + Sync;
+
+/// A server of raw bytes.
+#[derive(Debug)]
+pub struct Scripted {
+    /// `http://127.0.0.1:port`
+    pub url: String,
+    asked: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Scripted {
+    /// Answers each request with what `script` says.
+    pub async fn start(script: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let (asked, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counted, opened, script): (_, _, Arc<Script>) = (Arc::clone(&asked), Arc::clone(&open), Arc::new(script));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (script, counted, opened) = (Arc::clone(&script), Arc::clone(&counted), Arc::clone(&opened));
+                tokio::spawn(async move {
+                    opened.fetch_add(1, Ordering::SeqCst);
+                    serve(stream, &*script, &counted).await;
+                    opened.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { url, asked, open, task }
+    }
+
+    /// How many requests came in.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, script: &Script, counted: &AtomicUsize) {
+    let mut received = Vec::new();
+    let Some(asked) = read_request(&mut stream, &mut received).await else { return };
+    counted.fetch_add(1, Ordering::SeqCst);
+    match script(&asked) {
+        Some(answer) => {
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.shutdown().await;
+        }
+        // Until the other side gives up.
+        None => while matches!(stream.read_buf(&mut received).await, Ok(1..)) {},
+    }
+}
+
+async fn read_request(stream: &mut TcpStream, received: &mut Vec<u8>) -> Option<Asked> {
+    loop {
+        if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&received[..end]).into_owned();
+            let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
+            if received.len() >= end + 4 + length {
+                let body = String::from_utf8_lossy(&received[end + 4..end + 4 + length]).into_owned();
+                return Some(Asked { head, body });
+            }
+        }
+        if stream.read_buf(received).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+/// A whole answer with a sound head.
+pub fn ok(body: &[u8]) -> Vec<u8> {
+    with_head(&format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len()), body)
+}
+
+/// A head and what follows it.
+pub fn with_head(head: &str, body: &[u8]) -> Vec<u8> {
+    [head.as_bytes(), body].concat()
+}
