@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 
 use crate::cache::coalesce::Coalescer;
 use crate::cache::key::{Identity, Slots};
 use crate::cache::layer::{CacheKey, ExtentCache};
 use crate::cache::plan::{Lookup, assemble};
 use crate::config::{Config, Limits};
+use crate::downstream::engine::{Engine, EngineProbe};
 use crate::downstream::http::{Answer, Downstream, PartRequest, names_no_store};
 use crate::error::{ApiError, ErrorKind};
 use crate::merge::{merge_annotations, merge_series, merge_stats};
@@ -23,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
 use crate::model::response::{Piece, RangeAnswer};
 use crate::model::time::millis;
-use crate::promql;
+use crate::promql::{self, Facts, WholeRange};
 use crate::request::{Context, PlannedQuery, RangeQuery};
 use crate::split::layer::fetch_parts;
 use crate::split::plan::{SplitPolicy, plan_parts};
@@ -32,6 +33,20 @@ use crate::wire::response::{Foreign, Refused, Writer, scan};
 /// Headers by which the servers we know tell their callers apart.
 const CALLER_HEADERS: [&str; 7] =
     ["authorization", "cookie", "x-scope-orgid", "thanos-tenant", "x-id-token", "x-grafana-id", "x-grafana-user"];
+
+/// What Prometheus adds to an answer that `limit` made shorter.
+const TRUNCATED: &str = "\"results truncated due to limit\"";
+
+/// What becomes of series beyond the client's `limit`.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// There is none, or the server does not know the parameter.
+    Off,
+    /// So many are kept, as the server would.
+    Truncate(u64),
+    /// It is not known what the server would do with more than so many.
+    Unknown(u64),
+}
 
 /// Everything that a range query meets on its way.
 #[derive(Debug)]
@@ -42,6 +57,7 @@ pub struct Pipeline {
     limits: Limits,
     split: SplitPolicy,
     key_headers: Vec<HeaderName>,
+    engine: EngineProbe,
     metrics: Arc<Metrics>,
 }
 
@@ -188,6 +204,7 @@ impl Pipeline {
             limits: config.limits,
             split: SplitPolicy { interval_ms: millis(config.split.interval), max_parts: config.split.max_parts },
             key_headers: key_headers?,
+            engine: EngineProbe::default(),
             metrics,
         })
     }
@@ -197,10 +214,11 @@ impl Pipeline {
         if let Err(error) = self.check_limits(&incoming.query) {
             return (Reply::Ours(error), Verdict::new(Status::Error, "limit"));
         }
-        let incoming = match plan(incoming) {
-            Ok(planned) => Arc::new(planned),
+        let facts = match self.read(&incoming).await {
+            Ok(facts) => facts,
             Err(reason) => return (Reply::PassWhole, Verdict::new(Status::Bypass, reason)),
         };
+        let incoming = Arc::new(plan(incoming, facts));
         let key = self.key(&incoming);
         let bypass = bypass_reason(&incoming);
         let mut verdict = Verdict::new(Status::Bypass, bypass.unwrap_or_default());
@@ -221,12 +239,20 @@ impl Pipeline {
         verdict.downstream = began.elapsed();
         let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(failure) => return give_up(failure, verdict),
+            Err(failure) => return give_up(failure, incoming.is_cut(&verdict.fetched), verdict),
         };
         if bypass.is_none() {
             (verdict.status, verdict.reason) = self.judge(&incoming, &lookup, &fetched);
         }
-        self.write(&incoming, lookup, fetched, verdict)
+        let limit = match incoming.planned.query.limit {
+            None => Limit::Off,
+            Some(most) => match self.engine.known(&self.downstream, &incoming.path, &incoming.headers, incoming.context.deadline).await.honours_limit() {
+                Some(true) => Limit::Truncate(most),
+                Some(false) => Limit::Off,
+                None => Limit::Unknown(most),
+            },
+        };
+        self.write(&incoming, lookup, fetched, limit, verdict)
     }
 
     /// The points are judged on the client's own request: the server would see only parts of it.
@@ -247,6 +273,21 @@ impl Pipeline {
             ));
         }
         Ok(())
+    }
+
+    /// Reads the query's text. What must not be cut, or was not understood, passes whole: the reason says why.
+    async fn read(&self, incoming: &Incoming) -> Result<Facts, &'static str> {
+        let facts = promql::read(incoming.query.text()).map_err(promql::Opaque::as_str)?;
+        match facts.whole_range(incoming.query.grid.step().ms()) {
+            None => Ok(facts),
+            Some(WholeRange::LabelRewrite) if self.engine(incoming).await.keeps_rewritten_series_apart_by_instant() => Ok(facts),
+            Some(why) => Err(why.as_str()),
+        }
+    }
+
+    /// What the downstream is, as far as an answer depends on it.
+    async fn engine(&self, incoming: &Incoming) -> Engine {
+        self.engine.known(&self.downstream, &incoming.path, &incoming.headers, incoming.context.deadline).await
     }
 
     fn key(&self, incoming: &Planned) -> CacheKey {
@@ -303,7 +344,7 @@ impl Pipeline {
         }
     }
 
-    fn write(&self, incoming: &Planned, lookup: Lookup, fetched: Vec<(StepGrid, Fetched, bool)>, mut verdict: Verdict) -> (Reply, Verdict) {
+    fn write(&self, incoming: &Planned, lookup: Lookup, fetched: Vec<(StepGrid, Fetched, bool)>, limit: Limit, mut verdict: Verdict) -> (Reply, Verdict) {
         let began = Instant::now();
         let is_no_store = fetched.iter().any(|(_, fetched, _)| fetched.is_no_store);
         let fetched: Vec<Piece> = fetched.into_iter().map(|(grid, fetched, _)| Piece { grid, answer: fetched.answer }).collect();
@@ -316,10 +357,21 @@ impl Pipeline {
         self.metrics.served("downstream", from_downstream);
         self.metrics.served("cache", incoming.planned.query.grid.len() - from_downstream.min(incoming.planned.query.grid.len()));
 
-        let mut writer = Writer::new();
-        merge_series(&pieces, |series| writer.series(series));
+        let (mut writer, mut series_seen) = (Writer::new(), 0_u64);
+        merge_series(&pieces, |series| {
+            series_seen += 1;
+            if !matches!(limit, Limit::Truncate(most) if series_seen > most) {
+                writer.series(series);
+            }
+        });
+        let mut annotations = merge_annotations(&pieces);
+        match limit {
+            Limit::Truncate(most) if series_seen > most => annotations.warnings.push(TRUNCATED.into()),
+            Limit::Unknown(most) if series_seen > most => return (Reply::PassWhole, Verdict::new(Status::Bypass, "limit-unknown")),
+            _ => {}
+        }
         let stats = merge_stats(&pieces);
-        let chunks = writer.finish(&merge_annotations(&pieces), stats.as_deref());
+        let chunks = writer.finish(&annotations, stats.as_deref());
         verdict.merge = began.elapsed();
         (Reply::Answer { chunks, is_no_store }, verdict)
     }
@@ -336,21 +388,23 @@ struct Planned {
 }
 
 impl Planned {
+    /// Whether what was asked for downstream is anything else than the client's own question.
+    fn is_cut(&self, fetched: &[StepGrid]) -> bool {
+        let planned = &self.planned;
+        fetched != [planned.query.grid] || planned.pinned != planned.query.text() || planned.query.limit.is_some()
+    }
+
     /// Whether the client wants nothing to do with what is kept.
     fn is_no_store(&self) -> bool {
         self.headers.get_all(header::CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok()).any(names_no_store)
     }
 }
 
-/// Reads the query's text. What must not be cut, or was not understood, passes whole: the reason says why.
-fn plan(incoming: Incoming) -> Result<Planned, &'static str> {
+/// Pins the query's text; from here on it may be cut.
+fn plan(incoming: Incoming, facts: Facts) -> Planned {
     let Incoming { method, path, headers, query, context } = incoming;
-    let facts = promql::read(query.text()).map_err(promql::Opaque::as_str)?;
-    if let Some(why) = facts.whole_range() {
-        return Err(why.as_str());
-    }
     let pinned = facts.pin(query.text(), query.grid.start().ms(), query.end.ms()).into_owned();
-    Ok(Planned { method, path, headers, planned: PlannedQuery { query, facts, pinned }, context })
+    Planned { method, path, headers, planned: PlannedQuery { query, facts, pinned }, context }
 }
 
 /// Why the cache is not consulted for a query that is cut all the same.
@@ -388,7 +442,9 @@ impl PartFlight {
 
     fn part_request(&self, grid: &StepGrid) -> PartRequest {
         let planned = &self.incoming.planned;
-        let (start, end) = (grid.start().to_string(), grid.last().to_string());
+        // Subqueries run on to the end that is asked for, past the last instant: the last part keeps the client's.
+        let end = if grid.last() == planned.query.grid.last() { planned.query.end } else { grid.last() };
+        let (start, end) = (grid.start().to_string(), end.to_string());
         let mut replaced = vec![("start", Some(start.as_str())), ("end", Some(end.as_str())), ("limit", None)];
         if planned.pinned != planned.query.text() {
             replaced.push(("query", Some(&planned.pinned)));
@@ -416,8 +472,11 @@ impl PartFlight {
     }
 }
 
-fn give_up(failure: PartFailure, mut verdict: Verdict) -> (Reply, Verdict) {
+/// There is no answer. If the server refused a part, it is asked for the whole: which error it meets first, and where in
+/// the text, depends on the range and the text that it is given.
+fn give_up(failure: PartFailure, is_cut: bool, mut verdict: Verdict) -> (Reply, Verdict) {
     let (reply, status, reason) = match failure {
+        PartFailure::Theirs(answer) if is_cut && judges_the_query(answer.status) => (Reply::PassWhole, Status::Error, "downstream"),
         PartFailure::Ours(error) => {
             let reason = error.kind.error_type();
             (Reply::Ours(error), Status::Error, reason)
@@ -427,6 +486,11 @@ fn give_up(failure: PartFailure, mut verdict: Verdict) -> (Reply, Verdict) {
     };
     (verdict.status, verdict.reason) = (status, reason);
     (reply, verdict)
+}
+
+/// Codes by which Prometheus refuses a query, as opposed to the request or the moment.
+fn judges_the_query(code: StatusCode) -> bool {
+    matches!(code, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 /// Invariant *cover*: the pieces follow one another and hold every instant.

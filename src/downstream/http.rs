@@ -16,7 +16,7 @@ use http_body::Body;
 use axum::body::Body as AnyBody;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
@@ -185,12 +185,7 @@ impl Downstream {
     }
 
     async fn exchange(&self, part: &PartRequest) -> Result<Answer, ApiError> {
-        let response = match self.client.request(self.part_request(part)?).await {
-            // A kept connection may close just as it is used again; reading twice harms nobody.
-            Err(error) if !error.is_connect() => self.client.request(self.part_request(part)?).await,
-            other => other,
-        };
-        let response = response.map_err(|error| self.unreachable(&error))?;
+        let response = self.ask_again_if_closed(|| self.part_request(part)).await?.map_err(|error| self.unreachable(&error))?;
         let (head, body) = response.into_parts();
         let limit = if head.status.is_success() { self.max_response_bytes } else { MAX_ERROR_BYTES.min(self.max_response_bytes) };
         let body = self.collect(&head.headers, body, limit).await?;
@@ -247,15 +242,29 @@ impl Downstream {
 
     /// Passes on a request whose body was already read.
     pub async fn forward_whole(&self, head: &http::request::Parts, body: Bytes) -> Result<Response<Incoming>, ApiError> {
-        let mut request = Request::new(AnyBody::from(body));
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = self.base.uri(head.uri.path(), head.uri.query())?;
-        *request.headers_mut() = forwarded(&head.headers);
-        let response = self.client.request(request).await;
+        let request = || {
+            let mut request = Request::new(AnyBody::from(body.clone()));
+            *request.method_mut() = head.method.clone();
+            *request.uri_mut() = self.base.uri(head.uri.path(), head.uri.query())?;
+            *request.headers_mut() = forwarded(&head.headers);
+            Ok(request)
+        };
+        let response = self.ask_again_if_closed(request).await?;
         self.forwarded_answer(response)
     }
 
-    fn forwarded_answer(&self, response: Result<Response<Incoming>, hyper_util::client::legacy::Error>) -> Result<Response<Incoming>, ApiError> {
+    /// A kept connection may close just as it is used again. Then, and only then, a read is sent a second time.
+    async fn ask_again_if_closed(
+        &self,
+        request: impl Fn() -> Result<Request<AnyBody>, ApiError>,
+    ) -> Result<Result<Response<Incoming>, ClientError>, ApiError> {
+        match self.client.request(request()?).await {
+            Err(error) if !error.is_connect() => Ok(self.client.request(request()?).await),
+            other => Ok(other),
+        }
+    }
+
+    fn forwarded_answer(&self, response: Result<Response<Incoming>, ClientError>) -> Result<Response<Incoming>, ApiError> {
         let code = response.as_ref().map_or(0, |response| response.status().as_u16());
         self.metrics.downstream_requests.get_or_create(&CodeLabels { code }).inc();
         let mut response = response.map_err(|error| self.unreachable(&error))?;
@@ -264,7 +273,7 @@ impl Downstream {
         Ok(response)
     }
 
-    fn unreachable(&self, error: &hyper_util::client::legacy::Error) -> ApiError {
+    fn unreachable(&self, error: &ClientError) -> ApiError {
         let what = if error.is_connect() { "can't be reached" } else { "closed the connection" };
         ApiError::new(ErrorKind::Unavailable, format!("the downstream {} {what}: {}", self.base.authority, root_cause(error)))
     }

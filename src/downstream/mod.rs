@@ -1,3 +1,4 @@
 //! The servers that answer.
 
+pub mod engine;
 pub mod http;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod remote_write;
 pub mod scripted;
 
 use std::collections::BTreeMap;

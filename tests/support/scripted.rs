@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// One request as it came in.
@@ -38,27 +39,51 @@ pub struct Scripted {
     pub url: String,
     asked: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
+    gate: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Scripted {
     /// Answers each request with what `script` says.
     pub async fn start(script: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        let server = Self::gated(script).await;
+        server.open_gate();
+        server
+    }
+
+    /// As `start`, but no answer is sent before the gate is opened.
+    pub async fn gated(script: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        let (gate, entry) = watch::channel(false);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let (asked, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (counted, opened, script): (_, _, Arc<Script>) = (Arc::clone(&asked), Arc::clone(&open), Arc::new(script));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (script, counted, opened) = (Arc::clone(&script), Arc::clone(&counted), Arc::clone(&opened));
+                let (script, counted, opened, entry) = (Arc::clone(&script), Arc::clone(&counted), Arc::clone(&opened), entry.clone());
                 tokio::spawn(async move {
                     opened.fetch_add(1, Ordering::SeqCst);
-                    serve(stream, &*script, &counted).await;
+                    serve(stream, &*script, &counted, entry).await;
                     opened.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { url, asked, open, task }
+        Self { url, asked, open, gate, task }
+    }
+
+    /// Lets the answers go.
+    pub fn open_gate(&self) {
+        self.gate.send_replace(true);
+    }
+
+    /// Resolves when so many requests have come in.
+    pub async fn until_asked(&self, count: usize) {
+        until(|| self.asked() >= count, "requests arrive").await;
+    }
+
+    /// Resolves when no connection is open any more.
+    pub async fn until_left(&self) {
+        until(|| self.open() == 0, "connections close").await;
     }
 
     /// How many requests came in.
@@ -78,12 +103,28 @@ impl Drop for Scripted {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: &Script, counted: &AtomicUsize) {
+/// Waits for something that is about to happen; a test that waits in vain fails.
+async fn until(happened: impl Fn() -> bool, what: &str) {
+    let looked = async {
+        while !happened() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), looked).await.unwrap_or_else(|_| panic!("in vain: {what}"));
+}
+
+async fn serve(mut stream: TcpStream, script: &Script, counted: &AtomicUsize, mut entry: watch::Receiver<bool>) {
     let mut received = Vec::new();
     let Some(asked) = read_request(&mut stream, &mut received).await else { return };
     counted.fetch_add(1, Ordering::SeqCst);
     match script(&asked) {
         Some(answer) => {
+            let mut more = [0];
+            tokio::select! {
+                opened = entry.wait_for(|open| *open) => drop(opened),
+                // The other side gave up.
+                _ = stream.read(&mut more) => return,
+            }
             let _ = stream.write_all(&answer).await;
             let _ = stream.shutdown().await;
         }

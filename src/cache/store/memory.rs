@@ -72,6 +72,7 @@ impl MemoryStore {
 
     /// How many entries there are, and how many bytes they weigh.
     pub fn size(&self) -> (u64, u64) {
+        self.cache.run_pending_tasks();
         (self.cache.entry_count(), self.cache.weighted_size() * UNIT as u64)
     }
 }

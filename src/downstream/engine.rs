@@ -1,0 +1,118 @@
+//! Which engine answers, as far as an answer depends on its version.
+//!
+//! Two things a proxy cannot do right without knowing: whether `limit` truncates the answer, and whether `label_replace`
+//! compares the series it makes over the whole range. The server says its version in `status/buildinfo`; it is asked when
+//! a query needs it, and the answer is remembered. What is not known is treated as the worse case, never guessed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::http::{Downstream, PartRequest};
+use crate::model::params::Encoded;
+
+/// A known version is asked for again after this: servers are upgraded.
+const REMEMBERED: Duration = Duration::from_secs(300);
+/// One that could not be had, after this.
+const TRIED_AGAIN: Duration = Duration::from_secs(10);
+
+/// A version of Prometheus's engine, if the server told it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Engine {
+    version: Option<(u32, u32)>,
+}
+
+impl Engine {
+    /// Reads a `buildinfo` body. Only Prometheus's own version tells what its engine does: other products have versions of
+    /// their own, all below 2 or under a name.
+    fn read(body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct BuildInfo {
+            data: Data,
+        }
+        #[derive(Deserialize)]
+        struct Data {
+            version: String,
+            application: Option<String>,
+        }
+        let version = serde_json::from_slice::<BuildInfo>(body).ok().filter(|info| info.data.application.is_none()).and_then(|info| {
+            let mut numbers = info.data.version.trim_start_matches('v').split(['.', '-', '+']).map(|number| number.parse().ok());
+            Some((numbers.next()??, numbers.next()??))
+        });
+        Self { version: version.filter(|version| *version >= (2, 0)) }
+    }
+
+    /// Whether `limit` truncates a range answer (since 3.2); `None` if that is not known.
+    pub fn honours_limit(self) -> Option<bool> {
+        self.version.map(|version| version >= (3, 2))
+    }
+
+    /// Whether series that `label_replace` makes equal are an error only if they meet at an instant. From 2.51 to 3.8 they
+    /// are one wherever in the range they lie, which no part of the range can tell.
+    pub fn keeps_rewritten_series_apart_by_instant(self) -> bool {
+        self.version.is_some_and(|version| !((2, 51)..=(3, 8)).contains(&version))
+    }
+}
+
+/// Asks for the engine when it is needed, and remembers it.
+#[derive(Debug, Default)]
+pub struct EngineProbe {
+    known: Mutex<Option<(Engine, Instant)>>,
+}
+
+impl EngineProbe {
+    /// The engine behind a range query's path, asked with that query's headers.
+    pub async fn known(&self, downstream: &Downstream, path: &str, headers: &Arc<HeaderMap>, deadline: Instant) -> Engine {
+        let mut known = self.known.lock().await;
+        if let Some((engine, until)) = *known
+            && Instant::now() < until
+        {
+            return engine;
+        }
+        let request = PartRequest {
+            method: Method::GET,
+            path: path.replace("/query_range", "/status/buildinfo"),
+            params: Encoded { url_query: String::new(), body: None },
+            headers: Arc::clone(headers),
+            deadline,
+        };
+        let answer = downstream.fetch(&request).await.ok().filter(|answer| answer.status.is_success());
+        let engine = answer.map_or_else(Engine::default, |answer| Engine::read(&answer.body));
+        let lasts = if engine.version.is_some() { REMEMBERED } else { TRIED_AGAIN };
+        *known = Some((engine, Instant::now() + lasts));
+        engine
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_prometheus_own_version_counts() {
+        let read = |version: &str| Engine::read(format!(r#"{{"status":"success","data":{{"version":"{version}","revision":"x"}}}}"#).as_bytes());
+        for (version, honours_limit, keeps_apart) in [
+            ("2.42.0+ds", Some(false), true),
+            ("2.50.1", Some(false), true),
+            ("2.51.0", Some(false), false),
+            ("3.1.0", Some(false), false),
+            ("3.2.0-rc.1", Some(true), false),
+            ("3.8.1", Some(true), false),
+            ("3.9.0", Some(true), true),
+            ("v3.14.0", Some(true), true),
+            ("0.41.0", None, false),
+            ("1.21.0", None, false),
+            ("", None, false),
+            ("latest", None, false),
+        ] {
+            let engine = read(version);
+            assert_eq!((engine.honours_limit(), engine.keeps_rewritten_series_apart_by_instant()), (honours_limit, keeps_apart), "{version}");
+        }
+        let mimir = br#"{"status":"success","data":{"application":"Grafana Mimir","version":"2.14.0"}}"#;
+        assert_eq!(Engine::read(mimir), Engine::default());
+        assert_eq!(Engine::read(b"404 page not found"), Engine::default());
+    }
+}

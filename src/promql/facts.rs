@@ -1,0 +1,122 @@
+//! What one reading of a query found.
+
+use std::borrow::Cow;
+
+use super::pin::{self, Pin};
+
+/// Why an answer at one instant may depend on the whole range that was asked, so that the range must stay in one
+/// piece and the answer out of the cache. The first that applies, in this order, is the one that is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WholeRange {
+    /// `smoothed` reads past the instant, by a lookback that the downstream alone knows.
+    Smoothed,
+    /// `info()` chooses its info series over the range that was asked.
+    Info,
+    /// `limitk` keeps the first series of a storage order that may differ with the range asked.
+    Limitk,
+    /// `start()`, `end()` or `range()` as a value.
+    RangeValue,
+    /// An offset that is computed; how far it reads is not known.
+    OffsetExpression,
+    /// An aggregation whose parameter may vary: it is judged by its extremes over the range (3.x), and taken at the
+    /// range's first instant when the operand is nailed by `@`.
+    VaryingParameter,
+    /// A range vector nailed by `@`, in a call that varies: before 2.51 its window moves on from the range's start.
+    WanderingWindow,
+    /// A metric name is dropped from series that may differ in nothing else: an error if any two of them appear
+    /// anywhere in the range, be it at different instants.
+    MayCollide,
+    /// A subquery that may fail, narrower than the step: it fails the whole range even between two steps, where no
+    /// piece would evaluate it.
+    GappedSubquery,
+    /// `label_replace` or `label_join` may make series equal: the same error, from 2.51 to 3.8 only. It ranks last,
+    /// so a caller that knows its downstream to be older or newer may disregard it.
+    LabelRewrite,
+}
+
+impl WholeRange {
+    /// The one to name of those known and another.
+    pub(super) fn or_earlier(self, known: Option<Self>) -> Self {
+        known.map_or(self, |known| known.min(self))
+    }
+
+    /// The word for metrics, headers and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Smoothed => "smoothed",
+            Self::Info => "info",
+            Self::Limitk => "limitk",
+            Self::RangeValue => "range-value",
+            Self::OffsetExpression => "offset-expression",
+            Self::VaryingParameter => "varying-parameter",
+            Self::WanderingWindow => "wandering-window",
+            Self::MayCollide => "may-collide",
+            Self::GappedSubquery => "gapped-subquery",
+            Self::LabelRewrite => "label-rewrite",
+        }
+    }
+}
+
+/// The facts of one query. Times and lengths are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub(super) reach: Reach,
+    pub(super) widest_range_ms: i64,
+    pub(super) whole_range: Option<WholeRange>,
+    /// With a longer step than this the range must stay in one piece.
+    pub(super) coarsest_step_ms: Option<i64>,
+    pub(super) pins: Vec<Pin>,
+}
+
+/// The latest instants that selectors read, one for each thing they may be measured from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "a unit comes last in every name")]
+pub(super) struct Reach {
+    /// Past the evaluated instant; never negative.
+    pub(super) past_instant_ms: i64,
+    /// `@ T`.
+    pub(super) absolute_ms: Option<i64>,
+    /// Past the start of the client's range.
+    pub(super) past_start_ms: Option<i64>,
+    /// Past the end of the client's range.
+    pub(super) past_end_ms: Option<i64>,
+}
+
+impl Facts {
+    /// The latest instant whose data the evaluation at `t_ms` may read, for a client's range from `start_ms` to
+    /// `end_ms`. At least `t_ms`.
+    #[must_use]
+    pub fn latest_read_ms(&self, t_ms: i64, start_ms: i64, end_ms: i64) -> i64 {
+        let reach = self.reach;
+        let from_start = reach.past_start_ms.map(|past_ms| start_ms.saturating_add(past_ms));
+        let from_end = reach.past_end_ms.map(|past_ms| end_ms.saturating_add(past_ms));
+        let nailed = [reach.absolute_ms, from_start, from_end].into_iter().flatten();
+        nailed.fold(t_ms.saturating_add(reach.past_instant_ms), i64::max)
+    }
+
+    /// The longest stretch of data that one instant reads: ranges and subquery ranges, nested ones added up; 0 if
+    /// there is none. A range that is computed (`[step()]`) counts as a millisecond, so this is a measure of cost and
+    /// not a bound.
+    #[must_use]
+    pub const fn widest_range_ms(&self) -> i64 {
+        self.widest_range_ms
+    }
+
+    /// Some reason if a range of this step must stay in one piece.
+    #[must_use]
+    pub fn whole_range(&self, step_ms: i64) -> Option<WholeRange> {
+        let has_gaps = self.coarsest_step_ms.is_some_and(|coarsest_ms| step_ms > coarsest_ms);
+        if has_gaps { Some(WholeRange::GappedSubquery.or_earlier(self.whole_range)) } else { self.whole_range }
+    }
+
+    /// The client's text with literals in the place of `@ start()` and `@ end()`.
+    ///
+    /// # Panics
+    ///
+    /// May panic if `query` is not the text these facts were read from.
+    #[must_use]
+    pub fn pin<'q>(&self, query: &'q str, start_ms: i64, end_ms: i64) -> Cow<'q, str> {
+        pin::splice(query, &self.pins, start_ms, end_ms)
+    }
+}
