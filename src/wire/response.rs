@@ -236,6 +236,7 @@ impl<'t> Scanner<'t> {
         loop {
             self.cursor.expect(b"[")?;
             let time = self.cursor.sample_time()?;
+            self.cursor.expect(b",")?;
             let follows = match previous {
                 Some(previous) if time <= previous => return self.refuse(Foreign::Unordered),
                 Some(previous) => time - previous == step,
@@ -245,7 +246,6 @@ impl<'t> Scanner<'t> {
                 return self.refuse(Foreign::OffGrid);
             }
             previous = Some(time);
-            self.cursor.expect(b",")?;
             value(&mut self.cursor)?;
             self.cursor.expect(b"]")?;
             if self.cursor.take(b"]") {
