@@ -65,7 +65,7 @@ pub struct Split {
 
 impl Default for Split {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(24 * 3600), max_parts: 64 }
+        Self { interval: Duration::from_hours(24), max_parts: 64 }
     }
 }
 
@@ -95,10 +95,10 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             memory: Memory::default(),
-            freshness: Duration::from_secs(600),
-            ttl: Duration::from_secs(7 * 24 * 3600),
+            freshness: Duration::from_mins(10),
+            ttl: Duration::from_hours(7 * 24),
             out_of_order_window: Duration::ZERO,
-            out_of_order_ttl: Duration::from_secs(600),
+            out_of_order_ttl: Duration::from_mins(10),
             key_headers: Vec::new(),
         }
     }
@@ -193,7 +193,7 @@ impl Config {
             [_] => {}
             urls => return wrong("downstream.urls", format!("there must be exactly one URL, not {}", urls.len())),
         }
-        if self.split.interval < Duration::from_secs(60) {
+        if self.split.interval < Duration::from_mins(1) {
             return wrong("split.interval", format!("{:?} is too short; it must be at least 1m", self.split.interval));
         }
         for (option, value) in [
@@ -206,7 +206,10 @@ impl Config {
             }
         }
         if self.cache.ttl.is_zero() {
-            return wrong("cache.ttl", "0s keeps nothing; set cache.memory.max_bytes to 0 to turn the cache off".to_owned());
+            return wrong(
+                "cache.ttl",
+                "0s keeps nothing; set cache.memory.max_bytes to 0 to turn the cache off".to_owned(),
+            );
         }
         if self.limits.max_response_bytes == 0 || self.limits.max_response_bytes > 4_000_000_000 {
             return wrong("limits.max_response_bytes", "it must be above 0 and at most 3814MiB".to_owned());
@@ -220,16 +223,21 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    parse_duration(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a duration; write it as 30s, 10m, 1h30m or 7d")))
+    parse_duration(&text).ok_or_else(|| {
+        serde::de::Error::custom(format!("{text:?} is not a duration; write it as 30s, 10m, 1h30m or 7d"))
+    })
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_size(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a size; write it as 1048576, 512KiB, 64MiB or 1GiB")))
+    parse_size(&text).ok_or_else(|| {
+        serde::de::Error::custom(format!("{text:?} is not a size; write it as 1048576, 512KiB, 64MiB or 1GiB"))
+    })
 }
 
 fn parse_size(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u32); 8] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("GB", 30), ("MB", 20), ("KB", 10), ("B", 0), ("", 0)];
+    const UNITS: [(&str, u32); 8] =
+        [("GiB", 30), ("MiB", 20), ("KiB", 10), ("GB", 30), ("MB", 20), ("KB", 10), ("B", 0), ("", 0)];
     let (unit, shift) = UNITS.iter().find(|(unit, _)| text.ends_with(unit))?;
     let count: u64 = text[..text.len() - unit.len()].trim_end().parse().ok()?;
     count.checked_mul(1 << shift)
@@ -241,7 +249,16 @@ mod tests {
 
     #[test]
     fn sizes_have_binary_units() {
-        for (text, want) in [("0", Some(0)), ("1048576", Some(1 << 20)), ("512 KiB", Some(512 << 10)), ("1GiB", Some(1 << 30)), ("64MB", Some(64 << 20)), ("1.5GiB", None), ("x", None), ("", None)] {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("1048576", Some(1 << 20)),
+            ("512 KiB", Some(512 << 10)),
+            ("1GiB", Some(1 << 30)),
+            ("64MB", Some(64 << 20)),
+            ("1.5GiB", None),
+            ("x", None),
+            ("", None),
+        ] {
             assert_eq!(parse_size(text), want, "{text}");
         }
     }

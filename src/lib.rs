@@ -15,6 +15,7 @@ pub mod config;
 pub mod promql;
 // Floor 2, the request.
 pub mod request;
+pub mod verdict;
 // Floor 3, decisions: pure.
 pub mod merge;
 pub mod wire;

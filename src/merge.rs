@@ -18,7 +18,10 @@ const LISTED_ANNOTATIONS: usize = 10;
 ///
 /// The pieces' grids are disjoint and ascending.
 pub fn merge_series<'p>(pieces: &'p [Piece], mut emit: impl FnMut(&MergedSeries<'p>)) {
-    debug_assert!(pieces.windows(2).all(|pair| pair[0].grid.last() < pair[1].grid.start()), "pieces follow one another");
+    debug_assert!(
+        pieces.windows(2).all(|pair| pair[0].grid.last() < pair[1].grid.start()),
+        "pieces follow one another"
+    );
     let mut cursors: Vec<PieceCursor<'p>> = pieces.iter().map(PieceCursor::new).collect();
     let mut merged = MergedSeries { metric: b"", floats: Vec::new(), histograms: Vec::new() };
     while let Some(metric) = cursors.iter().filter_map(PieceCursor::metric).min_by(|a, b| compare_metrics(a, b)) {

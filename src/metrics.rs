@@ -132,7 +132,6 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A fresh table, everything at zero.
-    #[expect(clippy::too_many_lines, reason = "it is a table")]
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("promfront"),
@@ -158,22 +157,61 @@ impl Metrics {
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version that runs", version);
         registry.register("http_requests", "Requests answered", metrics.http_requests.clone());
-        registry.register_with_unit("http_request_duration", "Time to the head of an answer", Unit::Seconds, metrics.http_request_duration.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time to the head of an answer",
+            Unit::Seconds,
+            metrics.http_request_duration.clone(),
+        );
         registry.register("range_queries", "Range queries by result", metrics.range_queries.clone());
-        registry.register("range_query_points", "Instants of range queries by where they came from", metrics.points.clone());
-        registry.register("cache_slots", "Slots looked up by what they held of what was wanted", metrics.cache_slots.clone());
+        registry.register(
+            "range_query_points",
+            "Instants of range queries by where they came from",
+            metrics.points.clone(),
+        );
+        registry.register(
+            "cache_slots",
+            "Slots looked up by what they held of what was wanted",
+            metrics.cache_slots.clone(),
+        );
         registry.register("cache_not_kept", "Answers not kept by reason", metrics.cache_not_kept.clone());
         registry.register("cache_kept_extents", "Extents kept", metrics.cache_kept.clone());
         registry.register("cache_evictions", "Entries evicted for room or age", metrics.cache_evictions.clone());
         registry.register_with_unit("cache_size", "Bytes held in memory", Unit::Bytes, metrics.cache_bytes.clone());
         registry.register("cache_entries", "Entries held in memory", metrics.cache_entries.clone());
         registry.register("split_parts", "Parts that range queries were cut into", metrics.split_parts.clone());
-        registry.register("coalesced_parts", "Parts that waited for an identical one in flight", metrics.coalesced.clone());
-        registry.register("downstream_requests", "Requests sent downstream by code, 0 for none", metrics.downstream_requests.clone());
-        registry.register("downstream_requests_in_flight", "Requests that wait downstream", metrics.downstream_in_flight.clone());
-        registry.register_with_unit("downstream_response", "Decoded bytes of answers to range parts", Unit::Bytes, metrics.downstream_response_bytes.clone());
-        registry.register_with_unit("downstream_request_duration", "Time of range parts", Unit::Seconds, metrics.downstream_duration.clone());
-        registry.register("downstream_refused", "Answers that could not be used by reason", metrics.downstream_refused.clone());
+        registry.register(
+            "coalesced_parts",
+            "Parts that waited for an identical one in flight",
+            metrics.coalesced.clone(),
+        );
+        registry.register(
+            "downstream_requests",
+            "Requests sent downstream by code, 0 for none",
+            metrics.downstream_requests.clone(),
+        );
+        registry.register(
+            "downstream_requests_in_flight",
+            "Requests that wait downstream",
+            metrics.downstream_in_flight.clone(),
+        );
+        registry.register_with_unit(
+            "downstream_response",
+            "Decoded bytes of answers to range parts",
+            Unit::Bytes,
+            metrics.downstream_response_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "downstream_request_duration",
+            "Time of range parts",
+            Unit::Seconds,
+            metrics.downstream_duration.clone(),
+        );
+        registry.register(
+            "downstream_refused",
+            "Answers that could not be used by reason",
+            metrics.downstream_refused.clone(),
+        );
         metrics.registry = registry;
         metrics
     }

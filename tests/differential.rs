@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use support::{Answer, DATA_END, DATA_START, Http, Promfront, Prometheus, Random, escaped, range_params};
+use support::{Answer, DATA_END, DATA_START, Http, Prometheus, Promfront, Random, escaped, range_params};
 
 const QUERIES: &str = include_str!("differential/queries.txt");
 const ORDER_DEPENDENT: &str = include_str!("differential/order_dependent.txt");
@@ -177,8 +177,14 @@ impl Judge {
             }
             return Some(format!(
                 "{} in {} ({attempt} time, {})\n  {}\n  direct: {} {}\n  got:    {} {}",
-                case.query, case.window, if case.is_post { "POST" } else { "GET" }, got.result(),
-                want.status, excerpt(&want, &got), got.status, excerpt(&got, &want),
+                case.query,
+                case.window,
+                if case.is_post { "POST" } else { "GET" },
+                got.result(),
+                want.status,
+                excerpt(&want, &got),
+                got.status,
+                excerpt(&got, &want),
             ));
         }
         None
@@ -194,7 +200,9 @@ impl Judge {
             Mood::Values => values_are_close(want, got),
             Mood::Series => same_values_at_each_instant(want, got),
             Mood::ErrorText => {
-                let before_the_group = |answer: &Answer| answer.json()["error"].as_str().and_then(|text| text.split('{').next().map(str::to_owned));
+                let before_the_group = |answer: &Answer| {
+                    answer.json()["error"].as_str().and_then(|text| text.split('{').next().map(str::to_owned))
+                };
                 before_the_group(want) == before_the_group(got) && want.json()["errorType"] == got.json()["errorType"]
             }
         };
@@ -203,7 +211,10 @@ impl Judge {
 
     async fn differs_from_itself(&self, case: &Case, first: &Answer) -> bool {
         // A window with few samples may show it seldom: the whole of the data is asked as well.
-        let wide = Case { params: range_params(&case.query, &DATA_START.to_string(), &DATA_END.to_string(), "600"), ..case.clone() };
+        let wide = Case {
+            params: range_params(&case.query, &DATA_START.to_string(), &DATA_END.to_string(), "600"),
+            ..case.clone()
+        };
         let first_wide = self.direct.ask(&wide).await;
         for _ in 0..100 {
             if self.direct.ask(case).await.body != first.body || self.direct.ask(&wide).await.body != first_wide.body {
@@ -246,7 +257,9 @@ fn same_values_at_each_instant(want: &Answer, got: &Answer) -> bool {
                 instants.entry(point[0].to_string()).or_default().push(point[1].to_string());
             }
         }
-        instants.values_mut().for_each(|values| values.sort());
+        for values in instants.values_mut() {
+            values.sort();
+        }
         instants
     };
     by_instant(want) == by_instant(got)
@@ -254,7 +267,12 @@ fn same_values_at_each_instant(want: &Answer, got: &Answer) -> bool {
 
 /// The surroundings of the first byte in which two bodies differ.
 fn excerpt(answer: &Answer, other: &Answer) -> String {
-    let differs = answer.body.iter().zip(&other.body).position(|(a, b)| a != b).unwrap_or(answer.body.len().min(other.body.len()));
+    let differs = answer
+        .body
+        .iter()
+        .zip(&other.body)
+        .position(|(a, b)| a != b)
+        .unwrap_or(answer.body.len().min(other.body.len()));
     let text = answer.body.get(differs.saturating_sub(80)..(differs + 120).min(answer.body.len())).unwrap_or_default();
     format!("({} bytes, from {}) {}", answer.body.len(), differs.saturating_sub(80), String::from_utf8_lossy(text))
 }
@@ -276,7 +294,8 @@ fn the_corpus_has_no_query_twice_and_uses_every_construct() {
     let distinct: BTreeSet<&String> = queries.iter().collect();
     assert_eq!(distinct.len(), queries.len(), "a query stands twice");
     for line in CONSTRUCTS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (construct, token) = line.split_once('\t').unwrap_or_else(|| (line, line.split(' ').nth(1).unwrap_or_default()));
+        let (construct, token) =
+            line.split_once('\t').unwrap_or_else(|| (line, line.split(' ').nth(1).unwrap_or_default()));
         let token = unescaped(token);
         assert!(answering.iter().any(|query| uses(query, &token)), "no query uses {construct}");
     }
@@ -302,7 +321,8 @@ async fn eleven_thousand_points_and_one_more() {
     for (steps, code) in [(10_999, 200), (11_000, 200), (11_001, 400), (20_000, 400)] {
         for query in ["temperature_celsius", "sum(up)", "1 + 1", "not a query("] {
             let params = range_params(query, &(DATA_END - steps * 60).to_string(), &DATA_END.to_string(), "60");
-            let [want, got, again] = [&prometheus.url, &promfront.url, &promfront.url].map(|url| format!("{url}/api/v1/query_range?{params}"));
+            let [want, got, again] = [&prometheus.url, &promfront.url, &promfront.url]
+                .map(|url| format!("{url}/api/v1/query_range?{params}"));
             let (want, got, again) = (http.get(&want).await, http.get(&got).await, http.get(&again).await);
             if !query.contains('(') || query == "sum(up)" {
                 assert_eq!(want.status.as_u16(), code, "{query} {steps}");
@@ -312,7 +332,10 @@ async fn eleven_thousand_points_and_one_more() {
         }
     }
     let metrics = promfront.metrics().await;
-    assert!(metrics.sum("promfront_range_query_points_total", &["cache"]) >= 3.0 * 2.0 * 10_999.0, "the second answers came out of the cache");
+    assert!(
+        metrics.sum("promfront_range_query_points_total", &["cache"]) >= 3.0 * 2.0 * 10_999.0,
+        "the second answers came out of the cache"
+    );
 }
 
 /// What no grid can be made of, the server judges in its own words.
@@ -340,10 +363,25 @@ async fn refusals_are_those_of_the_server() {
         format!("query=up%zz&start={start}&end={end}&step=60"),
         format!("query=up&query=down&start={start}&start=5&end={end}&step=60&step=1"),
     ];
-    for step in ["0", "-1", "0s", "x", "NaN", "Inf", "1e300", "0.0000001", "9223372036854775807", "1h1h", "5m5", "0x10", "1_0"] {
+    for step in
+        ["0", "-1", "0s", "x", "NaN", "Inf", "1e300", "0.0000001", "9223372036854775807", "1h1h", "5m5", "0x10", "1_0"]
+    {
         requests.push(up(&start.to_string(), &end.to_string(), step));
     }
-    for time in ["x", "", "NaN", "+Inf", "-1h", "now", "1e400", "2024-02-01", "2024-02-01T00:00:00", "2024-02-01 00:00:00Z", "0x65bad380", "1_706_745_600"] {
+    for time in [
+        "x",
+        "",
+        "NaN",
+        "+Inf",
+        "-1h",
+        "now",
+        "1e400",
+        "2024-02-01",
+        "2024-02-01T00:00:00",
+        "2024-02-01 00:00:00Z",
+        "0x65bad380",
+        "1_706_745_600",
+    ] {
         requests.push(up(time, &end.to_string(), "60"));
         requests.push(up(&start.to_string(), time, "60"));
     }

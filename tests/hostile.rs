@@ -17,7 +17,8 @@ fn sound_body(length: usize) -> String {
     let mut series = 0;
     while body.len() < length {
         let comma = if series == 0 { "" } else { "," };
-        write!(body, r#"{comma}{{"metric":{{"__name__":"up","i":"{series:05}","text":"a\"b,é]}}"}},"values":["#).expect("written");
+        write!(body, r#"{comma}{{"metric":{{"__name__":"up","i":"{series:05}","text":"a\"b,é]}}"}},"values":["#)
+            .expect("written");
         let points: Vec<String> = (0..=10).map(|i| format!(r#"[{},"{}"]"#, i * 60, i * series)).collect();
         write!(body, "{}]}}", points.join(",")).expect("written");
         series += 1;
@@ -77,7 +78,11 @@ async fn a_connection_that_closes_at_any_byte_gives_no_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_without_the_last_one_are_no_answer() {
-    cut_at_every_byte(|cut, _| format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", cut.max(1)), b"\r\n").await;
+    cut_at_every_byte(
+        |cut, _| format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", cut.max(1)),
+        b"\r\n",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -88,7 +93,12 @@ async fn lengths_that_lie_and_bodies_that_never_end_cost_no_memory() {
     let bomb = encoder.finish().expect("in memory");
     let cut_gzip = bomb[..bomb.len() / 2].to_vec();
     let downstream = Scripted::start(move |asked| {
-        let gzip = |body: &[u8]| with_head(&format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len()), body);
+        let gzip = |body: &[u8]| {
+            with_head(
+                &format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len()),
+                body,
+            )
+        };
         Some(match asked.param("query")?.as_str() {
             "huge_length" => with_head("HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n", b"{"),
             "short_length" => with_head("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n", sound_body(500).as_bytes()),
@@ -96,7 +106,9 @@ async fn lengths_that_lie_and_bodies_that_never_end_cost_no_memory() {
             "bomb" => gzip(&bomb),
             "cut_gzip" => gzip(&cut_gzip),
             "not_gzip" => gzip(b"{\"status\":\"success\"}"),
-            "zstd" => with_head("HTTP/1.1 200 OK\r\ncontent-encoding: zstd\r\ncontent-length: 4\r\n\r\n", b"\x28\xb5\x2f\xfd"),
+            "zstd" => {
+                with_head("HTTP/1.1 200 OK\r\ncontent-encoding: zstd\r\ncontent-length: 4\r\n\r\n", b"\x28\xb5\x2f\xfd")
+            }
             _ => b"nonsense\r\n\r\n".to_vec(),
         })
     })
@@ -134,9 +146,15 @@ fn resident_bytes(process: u32) -> u64 {
 /// server says to that.
 #[tokio::test]
 async fn answers_of_another_shape_are_handed_on_and_not_kept() {
-    let series = |points: &str| format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"a":"b"}},"values":[{points}]}}]}}}}"#);
+    let series = |points: &str| {
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"a":"b"}},"values":[{points}]}}]}}}}"#
+        )
+    };
     let two = |a: &str, b: &str| {
-        format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{a},"values":[[0,"1"]]}},{{"metric":{b},"values":[[0,"1"]]}}]}}}}"#)
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{a},"values":[[0,"1"]]}},{{"metric":{b},"values":[[0,"1"]]}}]}}}}"#
+        )
     };
     let cases = [
         ("foreign-grid", series(r#"[1,"1"]"#)),
@@ -145,7 +163,7 @@ async fn answers_of_another_shape_are_handed_on_and_not_kept() {
         ("foreign-grid", series(r#"[-60,"1"],[0,"1"]"#)),
         ("foreign-time-order", series(r#"[60,"1"],[0,"1"]"#)),
         ("foreign-time-order", series(r#"[60,"1"],[60,"1"]"#)),
-        ("foreign-shape", series(r#"[60,1]"#)),
+        ("foreign-shape", series("[60,1]")),
         ("foreign-shape", series(r#"[60, "1"]"#)),
         ("foreign-shape", series(r#"[6e1,"1"]"#)),
         ("foreign-shape", series(r#"[60,"one"]"#)),
@@ -158,17 +176,53 @@ async fn answers_of_another_shape_are_handed_on_and_not_kept() {
         ("foreign-shape", r#"{"status":"success","data":{"resultType":"matrix","result":null}}"#.to_owned()),
         ("foreign-shape", r#"{"status":"success","data":{"resultType":"matrix","result":[]},"extra":1}"#.to_owned()),
         ("foreign-shape", "[]".to_owned()),
-        ("partial-response", r#"{"status":"success","isPartial":true,"data":{"resultType":"matrix","result":[]}}"#.to_owned()),
+        (
+            "partial-response",
+            r#"{"status":"success","isPartial":true,"data":{"resultType":"matrix","result":[]}}"#.to_owned(),
+        ),
     ];
     let bodies: Vec<String> = cases.iter().map(|(_, body)| body.clone()).collect();
-    let downstream = Scripted::start(move |asked| Some(ok(bodies[asked.param("query")?.strip_prefix("up + ")?.parse::<usize>().ok()?].as_bytes()))).await;
+    let downstream = Scripted::start(move |asked| {
+        Some(ok(bodies[asked.param("query")?.strip_prefix("up + ")?.parse::<usize>().ok()?].as_bytes()))
+    })
+    .await;
     let promfront = Promfront::before(&downstream.url);
     for (i, (reason, body)) in cases.iter().enumerate() {
         let answer = Http::new().get(&ask(&promfront, &format!("up + {i}"))).await;
         assert_eq!((answer.status.as_u16(), &answer.text()), (200, body), "case {i}");
-        assert!(answer.result().starts_with(&format!("status=bypass; reason={reason}")), "case {i}, {body}: {}", answer.result());
+        assert!(
+            answer.result().starts_with(&format!("status=bypass; reason={reason}")),
+            "case {i}, {body}: {}",
+            answer.result()
+        );
     }
     nothing_was_kept(&promfront).await;
+}
+
+/// A refusal with a given code, and headers that tempt.
+fn with_code(code: &str) -> Vec<u8> {
+    let body = format!(r#"{{"status":"error","errorType":"execution","error":"as {code} says: \"no\""}}"#);
+    let tempting = "retry-after: 7\r\nlocation: http://127.0.0.1:1/elsewhere";
+    let length = body.len();
+    with_head(
+        &format!(
+            "HTTP/1.1 {code} Reason\r\ncontent-type: application/json\r\n{tempting}\r\ncontent-length: {length}\r\n\r\n"
+        ),
+        body.as_bytes(),
+    )
+}
+
+/// An empty answer with a `Cache-Control`, or with a warning, as the query says.
+fn with_control(query: &str) -> Vec<u8> {
+    let warnings = if query == "warned" { r#","warnings":["a store did not answer"]"# } else { "" };
+    let body = format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[]}}{warnings}}}"#);
+    let control = match query {
+        "no_store" => "no-store",
+        "no_store_too" => "max-age=0, No-Store",
+        _ => "max-age=60",
+    };
+    let head = format!("HTTP/1.1 200 OK\r\nCache-Control: {control}\r\ncontent-length: {}\r\n\r\n", body.len());
+    with_head(&head, body.as_bytes())
 }
 
 /// C47, C48, C56: what is no success is handed on as it is, and what must not be stored is not.
@@ -176,33 +230,21 @@ async fn answers_of_another_shape_are_handed_on_and_not_kept() {
 async fn refusals_and_no_store_pass_and_are_not_kept() {
     let downstream = Scripted::start(|asked| {
         let query = asked.param("query")?;
-        Some(match query.strip_prefix("code_").and_then(|code| code.parse::<u16>().ok()) {
-            Some(code) => {
-                let body = format!(r#"{{"status":"error","errorType":"execution","error":"as {code} says: \"no\""}}"#);
-                let head = format!("HTTP/1.1 {code} Reason\r\ncontent-type: application/json\r\nretry-after: 7\r\nlocation: http://127.0.0.1:1/elsewhere\r\ncontent-length: {}\r\n\r\n", body.len());
-                with_head(&head, body.as_bytes())
-            }
-            None => {
-                let body = match query.as_str() {
-                    "warned" => r#"{"status":"success","data":{"resultType":"matrix","result":[]},"warnings":["a store did not answer"]}"#,
-                    _ => r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#,
-                };
-                let control = match query.as_str() {
-                    "no_store" => "no-store",
-                    "no_store_too" => "max-age=0, No-Store",
-                    _ => "max-age=60",
-                };
-                with_head(&format!("HTTP/1.1 200 OK\r\nCache-Control: {control}\r\ncontent-length: {}\r\n\r\n", body.len()), body.as_bytes())
-            }
-        })
+        Some(query.strip_prefix("code_").map_or_else(|| with_control(&query), with_code))
     })
     .await;
     let promfront = Promfront::before(&downstream.url);
     let http = Http::new();
-    for code in [300, 301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 413, 414, 418, 422, 425, 429, 431, 451, 499, 500, 501, 502, 503, 504, 507, 511, 599] {
+    for code in [
+        300, 301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 413, 414, 418, 422, 425, 429, 431,
+        451, 499, 500, 501, 502, 503, 504, 507, 511, 599,
+    ] {
         let answer = http.get(&ask(&promfront, &format!("code_{code}"))).await;
         assert_eq!(answer.status.as_u16(), code);
-        assert_eq!(answer.text(), format!(r#"{{"status":"error","errorType":"execution","error":"as {code} says: \"no\""}}"#));
+        assert_eq!(
+            answer.text(),
+            format!(r#"{{"status":"error","errorType":"execution","error":"as {code} says: \"no\""}}"#)
+        );
         assert_eq!(answer.header("retry-after"), "7");
     }
     for query in ["no_store", "no_store_too"] {
@@ -262,7 +304,11 @@ async fn texts_made_to_hurt_a_parser_pass_whole() {
         let began = Instant::now();
         let answer = http.post(&url, &format!("start=0&end=600&step=60&query={}", escaped(bomb))).await;
         let start: String = bomb.chars().take(20).collect();
-        assert_eq!((answer.status.as_u16(), answer.json()["error"].as_str()), (400, Some(format!("{} bytes", bomb.len()).as_str())), "{start}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["error"].as_str()),
+            (400, Some(format!("{} bytes", bomb.len()).as_str())),
+            "{start}"
+        );
         assert!(answer.result().starts_with("status="), "{start}");
         println!("{start}: {:?}, {}", began.elapsed(), answer.result());
     }
@@ -271,7 +317,10 @@ async fn texts_made_to_hurt_a_parser_pass_whole() {
     let answer = http.post(&url, &ten_megabytes).await;
     assert_eq!(answer.status, 400);
     let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
-    assert!(error.contains("limits.max_query_bytes") && error.contains("1048576") && error.contains("9437184"), "{error}");
+    assert!(
+        error.contains("limits.max_query_bytes") && error.contains("1048576") && error.contains("9437184"),
+        "{error}"
+    );
     let too_large = http.post(&url, &format!("query={}", "x".repeat(11 << 20))).await;
     assert_eq!((too_large.status.as_u16(), too_large.json()["errorType"].as_str()), (400, Some("bad_data")));
     assert_eq!(downstream.asked(), asked, "neither went downstream");

@@ -10,10 +10,11 @@ use http::Request;
 use http_body_util::BodyExt;
 use support::remote_write::{Sample, Series, write};
 use support::scripted::{Scripted, ok};
-use support::{Answer, DATA_END, DATA_START, Http, Promfront, Prometheus, range_params};
+use support::{Answer, DATA_END, DATA_START, Http, Prometheus, Promfront, range_params};
 
 const EMPTY: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
 
+#[expect(clippy::disallowed_methods, reason = "samples for now have to know when that is")]
 fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     i64::try_from(since_epoch.as_millis()).expect("before the year 292 million")
@@ -62,8 +63,13 @@ async fn what_may_still_change_is_never_kept() {
         ("x @ end()", now - 2 * hour, now),
         ("x @ start() offset -2h", now - 2 * hour, now - 90 * minute),
     ];
-    let absolute = [format!("x @ {}", now / 1000 - 5), format!("sum_over_time(x[1h] @ {})", now / 1000), format!("x @ {} offset -1h", now / 1000 - 3600)];
-    let mut asked: Vec<String> = young_reads.iter().map(|(query, start, end)| params_ms(query, *start, *end, "30")).collect();
+    let absolute = [
+        format!("x @ {}", now / 1000 - 5),
+        format!("sum_over_time(x[1h] @ {})", now / 1000),
+        format!("x @ {} offset -1h", now / 1000 - 3600),
+    ];
+    let mut asked: Vec<String> =
+        young_reads.iter().map(|(query, start, end)| params_ms(query, *start, *end, "30")).collect();
     asked.extend(absolute.iter().map(|query| params_ms(query, yesterday.0, yesterday.1, "60")));
     for params in &asked {
         same(&prometheus, &promfront, params).await;
@@ -86,16 +92,30 @@ async fn a_moving_window_asks_for_its_tail_only() {
     let query = "sum by (code) (rate(http_requests_total[5m]))";
     for refresh in 0..200 {
         let (start, end) = (DATA_START + 86_400 + refresh * 300 + 7, DATA_START + 4 * 86_400 + refresh * 300 + 7);
-        let answer = same(&prometheus, &promfront, &range_params(query, &start.to_string(), &end.to_string(), "300")).await;
+        let answer =
+            same(&prometheus, &promfront, &range_params(query, &start.to_string(), &end.to_string(), "300")).await;
         if refresh > 0 {
             let tail = format!("fetched=[{}-{}]", end * 1000, end * 1000);
-            assert!(answer.result().starts_with("status=phit; reason=absent") && answer.result().ends_with(&tail), "{}", answer.result());
+            assert!(
+                answer.result().starts_with("status=phit; reason=absent") && answer.result().ends_with(&tail),
+                "{}",
+                answer.result()
+            );
         }
     }
     let metrics = promfront.metrics().await;
-    assert!((metrics.sum("promfront_split_parts_total", &[]) - (4.0 + 199.0)).abs() < 0.5, "four days, then one part a refresh");
+    assert!(
+        (metrics.sum("promfront_split_parts_total", &[]) - (4.0 + 199.0)).abs() < 0.5,
+        "four days, then one part a refresh"
+    );
     let held = metrics.sum("promfront_cache_size_bytes", &[]);
-    let whole = Http::new().get(&format!("{}/api/v1/query_range?{}", prometheus.url, range_params(query, &DATA_START.to_string(), &(DATA_START + 5 * 86_400).to_string(), "300"))).await;
+    let whole = Http::new()
+        .get(&format!(
+            "{}/api/v1/query_range?{}",
+            prometheus.url,
+            range_params(query, &DATA_START.to_string(), &(DATA_START + 5 * 86_400).to_string(), "300")
+        ))
+        .await;
     #[expect(clippy::cast_precision_loss, reason = "small")]
     let bound = 2.0 * whole.body.len() as f64 + 100_000.0;
     assert!(held < bound, "{held} bytes are held for {} of answer", whole.body.len());
@@ -116,7 +136,9 @@ async fn a_repeated_query_neither_grows_nor_is_asked_for() {
     }
     let after = promfront.metrics().await;
     assert!((after.sum("promfront_range_queries_total", &["status=\"hit\""]) - 1000.0).abs() < 0.5);
-    for name in ["promfront_cache_size_bytes", "promfront_downstream_requests_total", "promfront_cache_kept_extents_total"] {
+    for name in
+        ["promfront_cache_size_bytes", "promfront_downstream_requests_total", "promfront_cache_kept_extents_total"]
+    {
         assert!((before.sum(name, &[]) - after.sum(name, &[])).abs() < 0.5, "{name} changed");
     }
 }
@@ -136,9 +158,30 @@ async fn native_histograms_survive_cut_and_merge() {
         .filter(|t| !(20 * 60..22 * 60).contains(&((t - start) / minute)))
         .map(|t| if (t - start) / minute % 700 < 350 { histogram(t) } else { (t, Sample::Float(2.5)) })
         .collect();
-    write(&prometheus.url, &[Series::new("h", "only", only), Series::new("h", "mixed", mixed), Series::new("h", "floats", floats(start..now - 15 * minute, 60_000))]).await;
-    let windows = [(start + 7 * minute, now - 16 * minute), (start + 25 * 60 * minute, now - 20 * minute), (start, start + 30 * 60 * minute), (start + 7 * minute, now - 16 * minute)];
-    for query in ["h", "h{l=\"only\"}", "rate(h{l=\"only\"}[5m])", "sum(h{l=\"only\"})", "histogram_quantile(0.9, h)", "histogram_count(h)", "max_over_time(h[10m])"] {
+    write(
+        &prometheus.url,
+        &[
+            Series::new("h", "only", only),
+            Series::new("h", "mixed", mixed),
+            Series::new("h", "floats", floats(start..now - 15 * minute, 60_000)),
+        ],
+    )
+    .await;
+    let windows = [
+        (start + 7 * minute, now - 16 * minute),
+        (start + 25 * 60 * minute, now - 20 * minute),
+        (start, start + 30 * 60 * minute),
+        (start + 7 * minute, now - 16 * minute),
+    ];
+    for query in [
+        "h",
+        "h{l=\"only\"}",
+        "rate(h{l=\"only\"}[5m])",
+        "sum(h{l=\"only\"})",
+        "histogram_quantile(0.9, h)",
+        "histogram_count(h)",
+        "max_over_time(h[10m])",
+    ] {
         for step in ["1m", "7m", "3h"] {
             for (from, until) in windows {
                 same(&prometheus, &promfront, &params_ms(query, from, until, step)).await;
@@ -147,7 +190,10 @@ async fn native_histograms_survive_cut_and_merge() {
     }
     let answer = same(&prometheus, &promfront, &params_ms("h", start, now - 16 * minute, "1m")).await;
     let text = answer.text();
-    assert!(text.contains("\"histograms\":[[") && text.contains("\"buckets\":[[") && text.contains("],\"histograms\""), "all three forms are there");
+    assert!(
+        text.contains("\"histograms\":[[") && text.contains("\"buckets\":[[") && text.contains("],\"histograms\""),
+        "all three forms are there"
+    );
     let metrics = promfront.metrics().await;
     assert!(metrics.sum("promfront_range_queries_total", &["status=\"hit\""]) >= 20.0);
     assert!(metrics.sum("promfront_range_queries_total", &["phit"]) >= 10.0);
@@ -284,7 +330,8 @@ async fn everything_else_passes_through() {
         "/no/such/page".to_owned(),
         "/-/nothing".to_owned(),
     ] {
-        let (want, got) = (http.get(&format!("{}{path}", prometheus.url)).await, http.get(&format!("{}{path}", promfront.url)).await);
+        let (want, got) =
+            (http.get(&format!("{}{path}", prometheus.url)).await, http.get(&format!("{}{path}", promfront.url)).await);
         assert_eq!((got.status, &got.body), (want.status, &want.body), "{path}");
         for name in ["content-type", "location", "access-control-allow-origin"] {
             assert_eq!(got.header(name), want.header(name), "{name} of {path}");
@@ -293,16 +340,40 @@ async fn everything_else_passes_through() {
         assert_eq!(got.header("server-timing").is_empty(), !path.contains("/api/v1/"), "{path}");
     }
     // Grafana's "Save & test" posts.
-    let (want, got) = (http.post(&format!("{}/api/v1/query", prometheus.url), "query=1%2B1&time=4").await, http.post(&format!("{}/api/v1/query", promfront.url), "query=1%2B1&time=4").await);
+    let (want, got) = (
+        http.post(&format!("{}/api/v1/query", prometheus.url), "query=1%2B1&time=4").await,
+        http.post(&format!("{}/api/v1/query", promfront.url), "query=1%2B1&time=4").await,
+    );
     assert_eq!((got.status, got.body), (want.status, want.body));
-    for (method, path) in [("OPTIONS", "/api/v1/query_range"), ("HEAD", "/api/v1/query_range"), ("PUT", "/api/v1/query_range"), ("DELETE", "/api/v1/series"), ("OPTIONS", "/api/v1/labels")] {
-        let ask = async |url: &str| http.send(Request::builder().method(method).uri(format!("{url}{path}")).header("origin", "http://grafana").body(Body::empty()).expect("sound")).await;
+    for (method, path) in [
+        ("OPTIONS", "/api/v1/query_range"),
+        ("HEAD", "/api/v1/query_range"),
+        ("PUT", "/api/v1/query_range"),
+        ("DELETE", "/api/v1/series"),
+        ("OPTIONS", "/api/v1/labels"),
+    ] {
+        let ask = async |url: &str| {
+            http.send(
+                Request::builder()
+                    .method(method)
+                    .uri(format!("{url}{path}"))
+                    .header("origin", "http://grafana")
+                    .body(Body::empty())
+                    .expect("sound"),
+            )
+            .await
+        };
         let (want, got) = (ask(&prometheus.url).await, ask(&promfront.url).await);
         assert_eq!((got.status, &got.body), (want.status, &want.body), "{method} {path}");
         assert_eq!(got.header("allow"), want.header("allow"));
     }
     // A compressed answer stays as the server compressed it.
-    let request = || Request::get(format!("{}/api/v1/label/__name__/values?{range}", promfront.url)).header("accept-encoding", "gzip").body(Body::empty()).expect("sound");
+    let request = || {
+        Request::get(format!("{}/api/v1/label/__name__/values?{range}", promfront.url))
+            .header("accept-encoding", "gzip")
+            .body(Body::empty())
+            .expect("sound")
+    };
     let compressed = http.send(request()).await;
     assert_eq!(compressed.header("content-encoding"), "gzip");
 }
@@ -310,10 +381,17 @@ async fn everything_else_passes_through() {
 /// An answer that never ends reaches the client as it comes.
 #[tokio::test]
 async fn a_stream_is_not_held_back() {
-    let downstream = Scripted::start(|_| Some(support::scripted::with_head("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n", b"6\r\ndata: \r\n"))).await;
+    let downstream = Scripted::start(|_| {
+        Some(support::scripted::with_head(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"6\r\ndata: \r\n",
+        ))
+    })
+    .await;
     let promfront = Promfront::before(&downstream.url);
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http::<Body>();
-    let request = Request::get(format!("{}/api/v1/notifications/live", promfront.url)).body(Body::empty()).expect("sound");
+    let request =
+        Request::get(format!("{}/api/v1/notifications/live", promfront.url)).body(Body::empty()).expect("sound");
     let mut body = client.request(request).await.expect("answered").into_body();
     let first = body.frame().await.expect("there is one").expect("whole");
     assert_eq!(first.into_data().expect("data"), "data: ");
@@ -323,7 +401,14 @@ async fn a_stream_is_not_held_back() {
 /// A datasource URL with a path, in front of a server with another.
 #[tokio::test]
 async fn path_prefixes_are_kept_on_both_sides() {
-    let downstream = Scripted::start(|asked| Some(ok(if asked.head.starts_with("GET /behind/team-a/api/v1/query_range?") { EMPTY.as_bytes() } else { b"another path" }))).await;
+    let downstream = Scripted::start(|asked| {
+        Some(ok(if asked.head.starts_with("GET /behind/team-a/api/v1/query_range?") {
+            EMPTY.as_bytes()
+        } else {
+            b"another path"
+        }))
+    })
+    .await;
     let promfront = Promfront::before(&format!("{}/behind/", downstream.url));
     let url = format!("{}/team-a/api/v1/query_range?{}", promfront.url, range_params("up", "0", "600", "60"));
     for status in ["miss", "hit"] {
@@ -363,7 +448,11 @@ async fn parameters_and_callers_do_not_share_answers() {
             }
             let answer = http.send(request.body(Body::empty()).expect("sound")).await;
             assert_eq!(answer.json()["data"]["result"][0]["metric"]["seen"], seen, "{parameters}");
-            assert!(answer.result().starts_with(&format!("status={status}")), "{parameters} {authorization}: {}", answer.result());
+            assert!(
+                answer.result().starts_with(&format!("status={status}")),
+                "{parameters} {authorization}: {}",
+                answer.result()
+            );
         }
     }
 }
@@ -373,8 +462,13 @@ async fn parameters_and_callers_do_not_share_answers() {
 async fn statistics_are_merged() {
     let prometheus = Prometheus::with_test_data().await;
     let promfront = Promfront::before(&prometheus.url);
-    for query in ["rate(http_requests_total[5m])", "sum(up)", "max_over_time(temperature_celsius[1h:10m])", "up @ 1707004800"] {
-        let params = format!("{}&stats=all", range_params(query, &(DATA_START + 86_400).to_string(), &(DATA_START + 4 * 86_400).to_string(), "600"));
+    for query in
+        ["rate(http_requests_total[5m])", "sum(up)", "max_over_time(temperature_celsius[1h:10m])", "up @ 1707004800"]
+    {
+        let params = format!(
+            "{}&stats=all",
+            range_params(query, &(DATA_START + 86_400).to_string(), &(DATA_START + 4 * 86_400).to_string(), "600")
+        );
         let (want, got) = ask_both(&prometheus, &promfront, &params).await;
         let (want, got) = (want.json(), got.json());
         assert_eq!(got["data"]["result"], want["data"]["result"]);
@@ -389,9 +483,21 @@ async fn statistics_are_merged() {
 async fn no_store_in_a_request_goes_past_the_cache() {
     let prometheus = Prometheus::with_test_data().await;
     let promfront = Promfront::before(&prometheus.url);
-    let url = format!("{}/api/v1/query_range?{}", promfront.url, range_params("up", &DATA_START.to_string(), &DATA_END.to_string(), "600"));
-    let ask = async |control: &str| Http::new().send(Request::get(&url).header("cache-control", control).body(Body::empty()).expect("sound")).await;
-    for (control, result) in [("no-store", "status=bypass; reason=no-store"), ("max-age=0", "status=miss"), ("no-cache", "status=hit"), ("No-Store, max-age=0", "status=bypass; reason=no-store"), ("", "status=hit")] {
+    let url = format!(
+        "{}/api/v1/query_range?{}",
+        promfront.url,
+        range_params("up", &DATA_START.to_string(), &DATA_END.to_string(), "600")
+    );
+    let ask = async |control: &str| {
+        Http::new().send(Request::get(&url).header("cache-control", control).body(Body::empty()).expect("sound")).await
+    };
+    for (control, result) in [
+        ("no-store", "status=bypass; reason=no-store"),
+        ("max-age=0", "status=miss"),
+        ("no-cache", "status=hit"),
+        ("No-Store, max-age=0", "status=bypass; reason=no-store"),
+        ("", "status=hit"),
+    ] {
         let answer = ask(control).await;
         assert!(answer.result().starts_with(result), "{control}: {}", answer.result());
     }
@@ -402,12 +508,19 @@ async fn no_store_in_a_request_goes_past_the_cache() {
 async fn a_compressed_answer_is_the_same_answer() {
     let prometheus = Prometheus::with_test_data().await;
     let promfront = Promfront::before(&prometheus.url);
-    let url = format!("{}/api/v1/query_range?{}", promfront.url, range_params("temperature_celsius", &DATA_START.to_string(), &DATA_END.to_string(), "600"));
+    let url = format!(
+        "{}/api/v1/query_range?{}",
+        promfront.url,
+        range_params("temperature_celsius", &DATA_START.to_string(), &DATA_END.to_string(), "600")
+    );
     let plain = Http::new().get(&url).await;
-    let compressed = Http::new().send(Request::get(&url).header("accept-encoding", "gzip").body(Body::empty()).expect("sound")).await;
+    let compressed = Http::new()
+        .send(Request::get(&url).header("accept-encoding", "gzip").body(Body::empty()).expect("sound"))
+        .await;
     assert_eq!(compressed.header("content-encoding"), "gzip");
     let mut decoded = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&compressed.body[..]), &mut decoded).expect("sound gzip");
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&compressed.body[..]), &mut decoded)
+        .expect("sound gzip");
     assert_eq!(decoded, plain.body);
     assert!(compressed.header("vary").to_lowercase().contains("accept-encoding"));
 }
@@ -423,10 +536,22 @@ async fn own_pages() {
     }
     let metrics = http.get(&format!("{}/metrics", promfront.url)).await.text();
     assert!(metrics.contains("promfront_build_info{version=") && metrics.ends_with("# EOF\n"), "{metrics}");
-    let version = std::process::Command::new(env!("CARGO_BIN_EXE_promfront")).arg("--version").output().expect("it runs");
-    assert!(String::from_utf8_lossy(&version.stdout).starts_with(&format!("promfront, version {} (", env!("CARGO_PKG_VERSION"))));
-    for (flag, wrong) in [("--downstream.url=ftp://x", "http://"), ("--downstream.url=nonsense", "http://"), ("--config.file=/no/such/file", "can't read /no/such/file"), ("--no.such.flag", "--no.such.flag")] {
-        let refused = std::process::Command::new(env!("CARGO_BIN_EXE_promfront")).args([flag, "--web.listen-address=127.0.0.1:0"]).output().expect("it runs");
+    let version =
+        std::process::Command::new(env!("CARGO_BIN_EXE_promfront")).arg("--version").output().expect("it runs");
+    assert!(
+        String::from_utf8_lossy(&version.stdout)
+            .starts_with(&format!("promfront, version {} (", env!("CARGO_PKG_VERSION")))
+    );
+    for (flag, wrong) in [
+        ("--downstream.url=ftp://x", "http://"),
+        ("--downstream.url=nonsense", "http://"),
+        ("--config.file=/no/such/file", "can't read /no/such/file"),
+        ("--no.such.flag", "--no.such.flag"),
+    ] {
+        let refused = std::process::Command::new(env!("CARGO_BIN_EXE_promfront"))
+            .args([flag, "--web.listen-address=127.0.0.1:0"])
+            .output()
+            .expect("it runs");
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains(wrong), "{flag}: {said}");
     }

@@ -157,7 +157,8 @@ impl Extent {
 /// One answer with the series of all `extents`, in a text of its own.
 fn concatenate(grid: StepGrid, extents: [&Extent; 2]) -> RangeAnswer {
     let pieces = extents.map(|extent| Piece { grid: extent.answer.grid, answer: Arc::clone(&extent.answer) });
-    let size = pieces.iter().map(|piece| piece.answer.matrix.text().len() + piece.answer.matrix.series().len() * 2).sum();
+    let size =
+        pieces.iter().map(|piece| piece.answer.matrix.text().len() + piece.answer.matrix.series().len() * 2).sum();
     let mut text: Vec<u8> = Vec::with_capacity(size);
     let mut series = Vec::new();
     merge_series(&pieces, |merged| {

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::model::grid::StepGrid;
 use crate::model::tenant::TenantId;
-use crate::request::PlannedQuery;
+use crate::request::RangeQuery;
 
 /// Part of every key: entries written in another form are never found.
 const FORMAT_VERSION: u8 = 1;
@@ -30,9 +30,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of `planned`, asked by a tenant under a path; `headers` are those of the client's that can change an answer.
-    pub fn new((tenant, path): (&TenantId, &str), planned: &PlannedQuery, slots: Slots, headers: &[(String, Vec<u8>)]) -> Self {
-        let grid = &planned.query.grid;
+    /// The identity of a query that a tenant asks under a path. `text` is the query's text, pinned; `headers` are those of
+    /// the client's that can change an answer.
+    pub fn new(
+        (tenant, path): (&TenantId, &str),
+        query: &RangeQuery,
+        text: &str,
+        slots: Slots,
+        headers: &[(&str, &[u8])],
+    ) -> Self {
+        let grid = &query.grid;
         let mut bytes = vec![FORMAT_VERSION];
         let mut part = |text: &[u8]| {
             bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -40,7 +47,7 @@ impl Identity {
         };
         part(tenant.as_str().as_bytes());
         part(path.as_bytes());
-        part(planned.pinned.as_bytes());
+        part(text.as_bytes());
         for number in [grid.step().ms(), grid.phase_ms(), slots.width_ms] {
             part(&number.to_le_bytes());
         }
@@ -50,7 +57,8 @@ impl Identity {
             part(value);
         }
         // Values of one name keep their order, for it can matter; the order of names cannot.
-        let mut params: Vec<_> = planned.query.params.pairs().iter().filter(|p| !NOT_IN_KEY.contains(&p.name.as_str())).collect();
+        let mut params: Vec<_> =
+            query.params.pairs().iter().filter(|p| !NOT_IN_KEY.contains(&p.name.as_str())).collect();
         params.sort_by(|a, b| a.name.cmp(&b.name));
         for pair in params {
             part(pair.name.as_bytes());

@@ -63,7 +63,14 @@ impl ExtentCache {
     }
 
     /// Keeps what of `answer` is final. `is_no_store`: the server forbids it.
-    pub fn keep(&self, key: &CacheKey, planned: &PlannedQuery, answer: &RangeAnswer, is_no_store: bool, now: Timestamp) {
+    pub fn keep(
+        &self,
+        key: &CacheKey,
+        planned: &PlannedQuery,
+        answer: &RangeAnswer,
+        is_no_store: bool,
+        now: Timestamp,
+    ) {
         let finals = self.finals(planned, &answer.grid, now);
         let touched = key.slots.of(&answer.grid).len();
         let finals = match admit(answer, finals, is_no_store, touched) {

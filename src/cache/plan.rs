@@ -92,7 +92,12 @@ pub fn assemble(held: Vec<Piece>, fetched: Vec<Piece>) -> Vec<Piece> {
 /// The instants of `grid` whose answers are final at `now`: all they read is older than `freshness`.
 ///
 /// What an instant reads grows with the instant, so these are the first ones, up to some point.
-pub fn final_instants(planned: &PlannedQuery, grid: &StepGrid, now: Timestamp, freshness: Duration) -> Option<StepGrid> {
+pub fn final_instants(
+    planned: &PlannedQuery,
+    grid: &StepGrid,
+    now: Timestamp,
+    freshness: Duration,
+) -> Option<StepGrid> {
     let (facts, asked, horizon) = (&planned.facts, &planned.query, now.before(freshness).ms());
     let reads_ms = |t: Timestamp| facts.latest_read_ms(t.ms(), asked.grid.start().ms(), asked.end.ms());
     if reads_ms(grid.start()) > horizon {
@@ -131,7 +136,12 @@ impl NotKept {
 }
 
 /// Whether, and for which instants, an answer may be kept.
-pub fn admit(answer: &RangeAnswer, finals: Option<StepGrid>, no_store: bool, slots_touched: usize) -> Result<StepGrid, NotKept> {
+pub fn admit(
+    answer: &RangeAnswer,
+    finals: Option<StepGrid>,
+    no_store: bool,
+    slots_touched: usize,
+) -> Result<StepGrid, NotKept> {
     if no_store {
         return Err(NotKept::NoStore);
     }

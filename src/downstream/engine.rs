@@ -15,7 +15,7 @@ use super::http::{Downstream, PartRequest};
 use crate::model::params::Encoded;
 
 /// A known version is asked for again after this: servers are upgraded.
-const REMEMBERED: Duration = Duration::from_secs(300);
+const REMEMBERED: Duration = Duration::from_mins(5);
 /// One that could not be had, after this.
 const TRIED_AGAIN: Duration = Duration::from_secs(10);
 
@@ -38,10 +38,14 @@ impl Engine {
             version: String,
             application: Option<String>,
         }
-        let version = serde_json::from_slice::<BuildInfo>(body).ok().filter(|info| info.data.application.is_none()).and_then(|info| {
-            let mut numbers = info.data.version.trim_start_matches('v').split(['.', '-', '+']).map(|number| number.parse().ok());
-            Some((numbers.next()??, numbers.next()??))
-        });
+        let version = serde_json::from_slice::<BuildInfo>(body)
+            .ok()
+            .filter(|info| info.data.application.is_none())
+            .and_then(|info| {
+                let mut numbers =
+                    info.data.version.trim_start_matches('v').split(['.', '-', '+']).map(|number| number.parse().ok());
+                Some((numbers.next()??, numbers.next()??))
+            });
         Self { version: version.filter(|version| *version >= (2, 0)) }
     }
 
@@ -65,7 +69,13 @@ pub struct EngineProbe {
 
 impl EngineProbe {
     /// The engine behind a range query's path, asked with that query's headers.
-    pub async fn known(&self, downstream: &Downstream, path: &str, headers: &Arc<HeaderMap>, deadline: Instant) -> Engine {
+    pub async fn known(
+        &self,
+        downstream: &Downstream,
+        path: &str,
+        headers: &Arc<HeaderMap>,
+        deadline: Instant,
+    ) -> Engine {
         let mut known = self.known.lock().await;
         if let Some((engine, until)) = *known
             && Instant::now() < until
@@ -93,7 +103,11 @@ mod tests {
 
     #[test]
     fn only_prometheus_own_version_counts() {
-        let read = |version: &str| Engine::read(format!(r#"{{"status":"success","data":{{"version":"{version}","revision":"x"}}}}"#).as_bytes());
+        let read = |version: &str| {
+            Engine::read(
+                format!(r#"{{"status":"success","data":{{"version":"{version}","revision":"x"}}}}"#).as_bytes(),
+            )
+        };
         for (version, honours_limit, keeps_apart) in [
             ("2.42.0+ds", Some(false), true),
             ("2.50.1", Some(false), true),
@@ -109,7 +123,11 @@ mod tests {
             ("latest", None, false),
         ] {
             let engine = read(version);
-            assert_eq!((engine.honours_limit(), engine.keeps_rewritten_series_apart_by_instant()), (honours_limit, keeps_apart), "{version}");
+            assert_eq!(
+                (engine.honours_limit(), engine.keeps_rewritten_series_apart_by_instant()),
+                (honours_limit, keeps_apart),
+                "{version}"
+            );
         }
         let mimir = br#"{"status":"success","data":{"application":"Grafana Mimir","version":"2.14.0"}}"#;
         assert_eq!(Engine::read(mimir), Engine::default());

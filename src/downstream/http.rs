@@ -8,16 +8,16 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use axum::body::Body as AnyBody;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 
@@ -138,7 +138,9 @@ impl Base {
             Some(query) => format!("{}{path}?{query}", self.prefix),
             None => format!("{}{path}", self.prefix),
         };
-        let unusable = |error: &dyn std::fmt::Display| ApiError::new(ErrorKind::BadData, format!("the URL can't be passed on: {error}"));
+        let unusable = |error: &dyn std::fmt::Display| {
+            ApiError::new(ErrorKind::BadData, format!("the URL can't be passed on: {error}"))
+        };
         let target: PathAndQuery = target.parse().map_err(|error| unusable(&error))?;
         let parts = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(target);
         parts.build().map_err(|error| unusable(&error))
@@ -153,7 +155,7 @@ impl Downstream {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(options.connect_timeout));
         let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(60)).pool_max_idle_per_host(256);
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_mins(1)).pool_max_idle_per_host(256);
         Ok(Self {
             base: Base::parse(url)?,
             client: builder.build(connector),
@@ -179,15 +181,23 @@ impl Downstream {
             Ok(answer) => answer,
             Err(_) => Err(ApiError::new(
                 ErrorKind::Timeout,
-                format!("no answer from the downstream {} in time (the request's timeout, or downstream.timeout)", self.base.authority),
+                format!(
+                    "no answer from the downstream {} in time (the request's timeout, or downstream.timeout)",
+                    self.base.authority
+                ),
             )),
         }
     }
 
     async fn exchange(&self, part: &PartRequest) -> Result<Answer, ApiError> {
-        let response = self.ask_again_if_closed(|| self.part_request(part)).await?.map_err(|error| self.unreachable(&error))?;
+        let response =
+            self.ask_again_if_closed(|| self.part_request(part)).await?.map_err(|error| self.unreachable(&error))?;
         let (head, body) = response.into_parts();
-        let limit = if head.status.is_success() { self.max_response_bytes } else { MAX_ERROR_BYTES.min(self.max_response_bytes) };
+        let limit = if head.status.is_success() {
+            self.max_response_bytes
+        } else {
+            MAX_ERROR_BYTES.min(self.max_response_bytes)
+        };
         let body = self.collect(&head.headers, body, limit).await?;
         if head.status.is_success() {
             self.metrics.downstream_response_bytes.inc_by(body.len() as u64);
@@ -241,7 +251,11 @@ impl Downstream {
     }
 
     /// Passes on a request whose body was already read.
-    pub async fn forward_whole(&self, head: &http::request::Parts, body: Bytes) -> Result<Response<Incoming>, ApiError> {
+    pub async fn forward_whole(
+        &self,
+        head: &http::request::Parts,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ApiError> {
         let request = || {
             let mut request = Request::new(AnyBody::from(body.clone()));
             *request.method_mut() = head.method.clone();
@@ -264,7 +278,10 @@ impl Downstream {
         }
     }
 
-    fn forwarded_answer(&self, response: Result<Response<Incoming>, ClientError>) -> Result<Response<Incoming>, ApiError> {
+    fn forwarded_answer(
+        &self,
+        response: Result<Response<Incoming>, ClientError>,
+    ) -> Result<Response<Incoming>, ApiError> {
         let code = response.as_ref().map_or(0, |response| response.status().as_u16());
         self.metrics.downstream_requests.get_or_create(&CodeLabels { code }).inc();
         let mut response = response.map_err(|error| self.unreachable(&error))?;
@@ -275,18 +292,26 @@ impl Downstream {
 
     fn unreachable(&self, error: &ClientError) -> ApiError {
         let what = if error.is_connect() { "can't be reached" } else { "closed the connection" };
-        ApiError::new(ErrorKind::Unavailable, format!("the downstream {} {what}: {}", self.base.authority, root_cause(error)))
+        ApiError::new(
+            ErrorKind::Unavailable,
+            format!("the downstream {} {what}: {}", self.base.authority, root_cause(error)),
+        )
     }
 
     fn unusable(&self, problem: &str) -> ApiError {
-        ApiError::new(ErrorKind::BadGateway, format!("the answer of the downstream {} can't be used: {problem}", self.base.authority))
+        ApiError::new(
+            ErrorKind::BadGateway,
+            format!("the answer of the downstream {} can't be used: {problem}", self.base.authority),
+        )
     }
 
     fn refused(&self, problem: &SinkError) -> ApiError {
         match problem {
             SinkError::TooLarge { limit } => ApiError::new(
                 ErrorKind::Execution,
-                format!("the answer of the downstream is larger than {limit} bytes (limits.max_response_bytes); ask for fewer series or a coarser step"),
+                format!(
+                    "the answer of the downstream is larger than {limit} bytes (limits.max_response_bytes); ask for fewer series or a coarser step"
+                ),
             ),
             SinkError::Gzip(error) => self.unusable(&format!("its gzip stream is broken: {error}")),
             SinkError::Bomb => self.unusable("its gzip stream grows without measure"),
@@ -355,10 +380,14 @@ impl Sink {
             Target::Plain(bytes) => bytes.extend_from_slice(data),
             Target::Gzip(decoder) => {
                 if let Err(error) = decoder.write_all(data) {
-                    return Err(if decoder.get_ref().is_full { SinkError::TooLarge { limit } } else { SinkError::Gzip(error) });
+                    return Err(if decoder.get_ref().is_full {
+                        SinkError::TooLarge { limit }
+                    } else {
+                        SinkError::Gzip(error)
+                    });
                 }
-                let decoded = decoder.get_ref().bytes.len() as u64;
-                if decoded > GZIP_RATIO_FROM && decoded / self.received > MAX_GZIP_RATIO {
+                let grown = decoder.get_ref().bytes.len() as u64;
+                if grown > GZIP_RATIO_FROM && grown / self.received > MAX_GZIP_RATIO {
                     return Err(SinkError::Bomb);
                 }
             }

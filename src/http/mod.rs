@@ -20,7 +20,8 @@ use crate::cache::layer::ExtentCache;
 use crate::config::Config;
 use crate::downstream::http::Downstream;
 use crate::metrics::Metrics;
-use crate::pipeline::{Pipeline, Status, Verdict};
+use crate::pipeline::Pipeline;
+use crate::verdict::{Status, Verdict};
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -64,7 +65,8 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.cache.report();
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics.encode()).into_response()
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics.encode())
+        .into_response()
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {

@@ -16,8 +16,9 @@ use crate::metrics::{ResultLabels, Word};
 use crate::model::params::Params;
 use crate::model::tenant::TenantId;
 use crate::model::time::Timestamp;
-use crate::pipeline::{Incoming, Reply, Status, Verdict};
+use crate::pipeline::{Incoming, Reply};
 use crate::request::{Context, RangeQuery};
+use crate::verdict::{Status, Verdict};
 use crate::wire::request::read_range_query;
 
 /// Go reads at most this much of a form.
@@ -74,20 +75,26 @@ fn context(app: &App, query: &RangeQuery, began: Instant) -> Context {
 async fn pass_whole(app: &App, head: &Parts, body: Bytes, verdict: Verdict) -> (Response, Verdict) {
     match app.downstream.forward_whole(head, body).await {
         Ok(response) => (response.map(Body::new), verdict),
-        Err(error) => (reply::error(&error), Verdict { status: Status::Error, reason: error.kind.error_type(), ..verdict }),
+        Err(error) => {
+            (reply::error(&error), Verdict { status: Status::Error, reason: error.kind.error_type(), ..verdict })
+        }
     }
 }
 
 /// The parameters, if they can be read, and the body as it came.
 async fn read_form(head: &Parts, body: Body) -> Result<(Option<Params>, Bytes), ApiError> {
     let body = to_bytes(body, MAX_FORM_BYTES).await.map_err(|error| {
-        ApiError::new(ErrorKind::BadData, format!("the request's body can't be read, or is larger than {MAX_FORM_BYTES} bytes: {error}"))
+        ApiError::new(
+            ErrorKind::BadData,
+            format!("the request's body can't be read, or is larger than {MAX_FORM_BYTES} bytes: {error}"),
+        )
     })?;
-    let is_form = head
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")));
+    let is_form = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        value
+            .split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+    });
     let params = match (head.method == Method::POST, is_form, body.is_empty()) {
         (true, true, _) => Params::read(head.uri.query(), Some(&body)),
         (_, _, true) => Params::read(head.uri.query(), None),

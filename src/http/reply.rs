@@ -12,7 +12,7 @@ use http::{Extensions, StatusCode, Version};
 
 use crate::downstream::http::Answer;
 use crate::error::ApiError;
-use crate::pipeline::Verdict;
+use crate::verdict::Verdict;
 
 /// What came of the query, in words.
 const RESULT: HeaderName = HeaderName::from_static("x-promfront-result");
@@ -31,7 +31,6 @@ struct Ours {
 }
 
 /// Only what was written here is compressed; what passes through keeps the encoding it came with.
-#[expect(clippy::needless_pass_by_value, reason = "the signature of a predicate")]
 pub(super) fn is_ours(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
     extensions.get::<Ours>().is_some_and(|ours| ours.is_large)
 }
@@ -61,7 +60,9 @@ pub(super) fn error(error: &ApiError) -> Response {
 pub(super) fn theirs(answer: &Answer) -> Response {
     let mut response = Response::new(Body::from(answer.body.clone()));
     *response.status_mut() = answer.status;
-    for name in [header::CONTENT_TYPE, header::RETRY_AFTER, header::CACHE_CONTROL, header::WWW_AUTHENTICATE, header::LOCATION] {
+    for name in
+        [header::CONTENT_TYPE, header::RETRY_AFTER, header::CACHE_CONTROL, header::WWW_AUTHENTICATE, header::LOCATION]
+    {
         for value in answer.headers.get_all(&name) {
             response.headers_mut().append(name.clone(), value.clone());
         }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// A request line as long as Go's default allows, and some room.
 const MAX_HEAD_BYTES: usize = (1 << 20) + 4096;
 /// A connection that is silent, or slow with the head of a request, is closed after this.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// After a failed accept (no file descriptors left), how long to wait before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

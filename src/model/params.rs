@@ -104,9 +104,10 @@ fn read_pairs(place: Place, text: &str, pairs: &mut Vec<Pair>) -> Option<()> {
 
 /// `+` is a blank, `%XX` a byte; the result must be UTF-8, as Prometheus requires of a query.
 fn decode(text: &str) -> Option<String> {
-    let escapes_are_whole = text.split('%').skip(1).all(|rest| {
-        rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    });
+    let escapes_are_whole = text
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)));
     let blanks = text.replace('+', " ");
     let decoded = percent_decode(blanks.as_bytes()).decode_utf8().ok()?;
     escapes_are_whole.then(|| decoded.into_owned())

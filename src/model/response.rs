@@ -49,7 +49,10 @@ impl Annotations {
 impl RangeAnswer {
     /// How much memory it holds, in bytes.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.matrix.weight() + self.annotations.weight() + self.stats.as_ref().map_or(0, |s| s.len())
+        size_of::<Self>()
+            + self.matrix.weight()
+            + self.annotations.weight()
+            + self.stats.as_ref().map_or(0, |s| s.len())
     }
 
     /// Whether a part of its grid can be taken. Annotations and statistics speak of the whole and cannot be cut.
@@ -60,7 +63,12 @@ impl RangeAnswer {
     /// The answer to the part of its grid that lies in `grid`, in a text of its own.
     #[must_use]
     pub fn extract(&self, grid: &StepGrid) -> Self {
-        Self { grid: *grid, matrix: self.matrix.extract(grid), annotations: self.annotations.clone(), stats: self.stats.clone() }
+        Self {
+            grid: *grid,
+            matrix: self.matrix.extract(grid),
+            annotations: self.annotations.clone(),
+            stats: self.stats.clone(),
+        }
     }
 }
 

@@ -102,7 +102,11 @@ impl Matrix {
         let kept: Vec<SeriesSpans> = self
             .series
             .iter()
-            .map(|s| SeriesSpans { floats: self.within(s.floats, grid), histograms: self.within(s.histograms, grid), ..*s })
+            .map(|s| SeriesSpans {
+                floats: self.within(s.floats, grid),
+                histograms: self.within(s.histograms, grid),
+                ..*s
+            })
             .filter(|s| !s.floats.is_empty() || !s.histograms.is_empty())
             .collect();
         let length = kept.iter().map(|s| s.metric.len() + s.floats.len() + s.histograms.len()).sum();
@@ -237,7 +241,9 @@ fn unescape_at(rest: &[u8]) -> ([u8; 4], usize, usize) {
         b'f' => simple(12),
         b'u' => {
             let unit = |at: usize| {
-                rest.get(at..at + 4).and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u32::from_str_radix(hex, 16).ok())
+                rest.get(at..at + 4)
+                    .and_then(|hex| std::str::from_utf8(hex).ok())
+                    .and_then(|hex| u32::from_str_radix(hex, 16).ok())
             };
             let (code, used) = match (unit(2), rest.get(6..8), unit(8)) {
                 (Some(high @ 0xD800..0xDC00), Some(b"\\u"), Some(low @ 0xDC00..0xE000)) => {
@@ -276,7 +282,8 @@ mod tests {
             for from in (-160_000..460_000).step_by(3700) {
                 for length in [0, 1, 7500, 40_000, 500_000] {
                     let kept: Vec<i64> = times.iter().copied().filter(|t| (from..=from + length).contains(t)).collect();
-                    let range = cut_points(text.as_bytes(), Timestamp::from_ms(from), Timestamp::from_ms(from + length));
+                    let range =
+                        cut_points(text.as_bytes(), Timestamp::from_ms(from), Timestamp::from_ms(from + length));
                     assert_eq!(&text[range], write(&kept), "{name} from {from} for {length}");
                 }
             }

@@ -27,6 +27,7 @@ impl Timestamp {
     }
 
     /// The wall clock. Read at the door only: every later stage is handed the reading (invariant *one now*).
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
@@ -164,15 +165,15 @@ fn parse_rfc3339(text: &str) -> Option<Timestamp> {
         return None;
     }
     let rest = &text[shape.len()..];
-    let fraction = rest.strip_prefix('.').map_or(0, |digits| {
-        1 + digits.bytes().take_while(u8::is_ascii_digit).count()
-    });
+    let fraction = rest.strip_prefix('.').map_or(0, |digits| 1 + digits.bytes().take_while(u8::is_ascii_digit).count());
     let zone = &rest[fraction..];
-    let zone_fits = zone == "Z" || (zone.len() == 6 && zone.bytes().zip(*b"+00:00").all(|(byte, want)| match want {
-        b'0' => byte.is_ascii_digit(),
-        b'+' => matches!(byte, b'+' | b'-'),
-        _ => byte == want,
-    }));
+    let zone_fits = zone == "Z"
+        || (zone.len() == 6
+            && zone.bytes().zip(*b"+00:00").all(|(byte, want)| match want {
+                b'0' => byte.is_ascii_digit(),
+                b'+' => matches!(byte, b'+' | b'-'),
+                _ => byte == want,
+            }));
     // A leap second is rolled over by one library and refused by another.
     if !zone_fits || fraction == 1 || fraction > 10 || &text[17..19] == "60" {
         return None;

@@ -1,4 +1,5 @@
 //! Cuts what is missing into the parts that are asked for.
 
 pub mod layer;
+pub mod part;
 pub mod plan;

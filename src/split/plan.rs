@@ -72,7 +72,8 @@ fn bound(mut parts: Vec<Part>, most: usize) -> Vec<Part> {
         let gap = |i: &usize| parts[i + 1].grid.start().ms() - parts[*i].grid.last().ms();
         let closest = (0..parts.len() - 1).min_by_key(gap).expect("more than one part");
         let next = parts.remove(closest + 1);
-        parts[closest] = Part { missing: parts[closest].missing + next.missing, grid: parts[closest].grid.hull(&next.grid) };
+        parts[closest] =
+            Part { missing: parts[closest].missing + next.missing, grid: parts[closest].grid.hull(&next.grid) };
     }
     parts
 }

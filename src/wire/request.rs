@@ -43,7 +43,10 @@ mod tests {
         let query = read("query=up&start=10&end=70.5&step=30s&timeout=5s&limit=0&stats=all").expect("sound");
         assert_eq!(query.text(), "up");
         assert_eq!(query.grid.instants().map(Timestamp::ms).collect::<Vec<_>>(), [10_000, 40_000, 70_000]);
-        assert_eq!((query.limit, query.wants_stats, query.timeout), (None, true, Some(std::time::Duration::from_secs(5))));
+        assert_eq!(
+            (query.limit, query.wants_stats, query.timeout),
+            (None, true, Some(std::time::Duration::from_secs(5)))
+        );
     }
 
     #[test]

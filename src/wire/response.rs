@@ -163,7 +163,8 @@ impl<'t> Scanner<'t> {
     /// The `stats` object is small and of no fixed shape: it is read by the general parser.
     fn stats(&mut self) -> Scan<Box<str>> {
         let start = self.cursor.at();
-        let mut values = serde_json::Deserializer::from_slice(&self.text[start..]).into_iter::<&serde_json::value::RawValue>();
+        let mut values =
+            serde_json::Deserializer::from_slice(&self.text[start..]).into_iter::<&serde_json::value::RawValue>();
         match values.next() {
             Some(Ok(stats)) if stats.get().starts_with('{') => {
                 let text: Box<str> = stats.get().into();

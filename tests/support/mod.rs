@@ -11,7 +11,8 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -23,7 +24,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 /// Starting a server may take this long on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The end of the test data: 2024-02-11T00:00:00Z, in seconds. It begins ten days before.
 pub const DATA_END: i64 = 1_707_609_600;
@@ -66,9 +67,8 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// A new, empty one.
     pub fn new(name: &str) -> Self {
-        static NUMBER: Mutex<u32> = Mutex::new(0);
-        let mut number = NUMBER.lock().expect("no panic while held");
-        *number += 1;
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("promfront-{name}-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).expect("a temporary folder can be made");
         Self(path)
@@ -172,7 +172,17 @@ pub fn test_data() -> &'static Path {
             let unfinished = folder.with_extension(std::process::id().to_string());
             let made = Command::new("python3")
                 .arg(root.join("demo/backfill.py"))
-                .args(["--profile", "test", "--days", "10", "--interval", "60", "--end", &DATA_END.to_string(), "--out"])
+                .args([
+                    "--profile",
+                    "test",
+                    "--days",
+                    "10",
+                    "--interval",
+                    "60",
+                    "--end",
+                    &DATA_END.to_string(),
+                    "--out",
+                ])
                 .arg(&unfinished)
                 .stdout(Stdio::null())
                 .status()
@@ -256,7 +266,8 @@ impl Metrics {
     /// The sum of all samples of a metric whose text contains all of `parts`.
     pub fn sum(&self, name: &str, parts: &[&str]) -> f64 {
         let matching = self.0.iter().filter(|(key, _)| {
-            key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{')) && parts.iter().all(|part| key.contains(part))
+            key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+                && parts.iter().all(|part| key.contains(part))
         });
         matching.map(|(_, value)| value).sum()
     }

@@ -24,7 +24,9 @@ impl Asked {
         let query = target.split_once('?').map_or("", |(_, query)| query);
         self.body.split('&').chain(query.split('&')).find_map(|pair| {
             let (key, value) = pair.split_once('=')?;
-            (key == name).then(|| percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned())
+            (key == name).then(|| {
+                percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned()
+            })
         })
     }
 }
@@ -60,7 +62,8 @@ impl Scripted {
         let (counted, opened, script): (_, _, Arc<Script>) = (Arc::clone(&asked), Arc::clone(&open), Arc::new(script));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (script, counted, opened, entry) = (Arc::clone(&script), Arc::clone(&counted), Arc::clone(&opened), entry.clone());
+                let (script, counted, opened, entry) =
+                    (Arc::clone(&script), Arc::clone(&counted), Arc::clone(&opened), entry.clone());
                 tokio::spawn(async move {
                     opened.fetch_add(1, Ordering::SeqCst);
                     serve(stream, &*script, &counted, entry).await;
@@ -110,7 +113,9 @@ async fn until(happened: impl Fn() -> bool, what: &str) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), looked).await.unwrap_or_else(|_| panic!("in vain: {what}"));
+    tokio::time::timeout(std::time::Duration::from_secs(30), looked)
+        .await
+        .unwrap_or_else(|_| panic!("in vain: {what}"));
 }
 
 async fn serve(mut stream: TcpStream, script: &Script, counted: &AtomicUsize, mut entry: watch::Receiver<bool>) {
@@ -137,7 +142,11 @@ async fn read_request(stream: &mut TcpStream, received: &mut Vec<u8>) -> Option<
     loop {
         if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&received[..end]).into_owned();
-            let length = head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
+            let length = head
+                .to_ascii_lowercase()
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+                .unwrap_or(0);
             if received.len() >= end + 4 + length {
                 let body = String::from_utf8_lossy(&received[end + 4..end + 4 + length]).into_owned();
                 return Some(Asked { head, body });
@@ -151,7 +160,10 @@ async fn read_request(stream: &mut TcpStream, received: &mut Vec<u8>) -> Option<
 
 /// A whole answer with a sound head.
 pub fn ok(body: &[u8]) -> Vec<u8> {
-    with_head(&format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len()), body)
+    with_head(
+        &format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len()),
+        body,
+    )
 }
 
 /// A head and what follows it.

@@ -45,7 +45,7 @@ impl MemoryStore {
         let cache = Cache::builder()
             .max_capacity(max_bytes / UNIT as u64)
             .weigher(|_, entry: &Arc<Entry>| entry.units())
-            .time_to_live(ttl.min(Duration::from_secs(365 * 24 * 3600)))
+            .time_to_live(ttl.min(Duration::from_hours(365 * 24)))
             .eviction_listener(move |_, _, cause| {
                 if matches!(cause, RemovalCause::Size | RemovalCause::Expired) {
                     evictions.inc();
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn an_entry_of_another_query_under_the_same_hash_is_a_miss() {
         let metrics = Arc::new(Metrics::new());
-        let store = MemoryStore::new(1 << 20, Duration::from_secs(60), &metrics);
+        let store = MemoryStore::new(1 << 20, Duration::from_mins(1), &metrics);
         let (mine, other) = (Identity::colliding(b"mine"), Identity::colliding(b"other"));
         store.update(&mine, 0, Slot::clone);
         assert!(store.get(&mine, 0).is_some());

@@ -1,0 +1,211 @@
+//! One part of a query: asked for once, however many wait for it, then scanned and kept.
+//!
+//! The work belongs to a flight and not to a request: it holds all that it needs, so whoever began it may leave. A failure
+//! of the moment is the beginner's alone; those who merely joined try once more, together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+
+use crate::cache::coalesce::Coalescer;
+use crate::cache::layer::{CacheKey, ExtentCache};
+use crate::downstream::http::{Answer, Downstream, PartRequest, names_no_store};
+use crate::error::{ApiError, ErrorKind};
+use crate::metrics::Metrics;
+use crate::model::grid::StepGrid;
+use crate::model::response::RangeAnswer;
+use crate::request::{Context, PlannedQuery};
+use crate::wire::response::{Foreign, Refused, scan};
+
+/// A query and how its client sent it: what its parts are made of.
+#[derive(Debug)]
+pub struct Asked {
+    /// The client's method.
+    pub method: Method,
+    /// The client's path.
+    pub path: String,
+    /// The client's headers.
+    pub headers: Arc<HeaderMap>,
+    /// What is asked.
+    pub planned: PlannedQuery,
+    /// In which circumstances.
+    pub context: Context,
+}
+
+impl Asked {
+    /// Why the cache has nothing to do with it, although it is cut.
+    pub fn bypass_reason(&self) -> Option<&'static str> {
+        if self.is_no_store() {
+            return Some("no-store");
+        }
+        // Statistics tell what the whole query cost; what is held cost nothing.
+        self.planned.query.wants_stats.then_some("stats")
+    }
+
+    /// Whether the client wants nothing to do with what is kept, or with what others asked.
+    fn is_no_store(&self) -> bool {
+        let values = self.headers.get_all(header::CACHE_CONTROL).into_iter();
+        values.filter_map(|value| value.to_str().ok()).any(names_no_store)
+    }
+
+    /// Whether what was asked for downstream is anything else than the client's own question.
+    pub fn is_cut(&self, fetched: &[StepGrid]) -> bool {
+        let PlannedQuery { query, pinned, .. } = &self.planned;
+        fetched != [query.grid] || *pinned != query.text() || query.limit.is_some()
+    }
+
+    /// The client's request with the times of one part in it.
+    fn part_request(&self, grid: &StepGrid) -> PartRequest {
+        let PlannedQuery { query, pinned, .. } = &self.planned;
+        // Subqueries run on to the end that is asked for, past the last instant: the last part keeps the client's.
+        let end = if grid.last() == query.grid.last() { query.end } else { grid.last() };
+        let (start, end) = (grid.start().to_string(), end.to_string());
+        let mut replaced = vec![("start", Some(start.as_str())), ("end", Some(end.as_str())), ("limit", None)];
+        if *pinned != query.text() {
+            replaced.push(("query", Some(pinned)));
+        }
+        PartRequest {
+            method: self.method.clone(),
+            path: self.path.clone(),
+            params: query.params.encode(&replaced),
+            headers: Arc::clone(&self.headers),
+            deadline: self.context.deadline,
+        }
+    }
+}
+
+/// The answer to a part.
+#[derive(Clone, Debug)]
+pub struct FetchedPart {
+    /// What it answers.
+    pub answer: Arc<RangeAnswer>,
+    /// Whether the server forbids to keep it.
+    pub is_no_store: bool,
+    /// Whether it was asked for on behalf of this very request.
+    pub is_own: bool,
+}
+
+/// Why there is no answer to a part.
+#[derive(Clone, Debug)]
+pub enum PartFailure {
+    /// There is none that could be used.
+    Ours(ApiError),
+    /// The downstream refuses.
+    Theirs(Arc<Answer>),
+    /// There is one, but nothing that could be cut or merged.
+    Foreign(Foreign),
+}
+
+impl PartFailure {
+    /// Whether a second try, not bound to somebody else's luck, may fare better.
+    fn is_of_the_moment(&self) -> bool {
+        match self {
+            Self::Ours(error) => {
+                matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::BadGateway)
+            }
+            Self::Theirs(answer) => answer.status.is_server_error(),
+            Self::Foreign(_) => false,
+        }
+    }
+
+    /// Whether the server judged the query itself, as opposed to the request or the moment.
+    pub fn judges_the_query(&self) -> bool {
+        const CODES: [StatusCode; 2] = [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
+        matches!(self, Self::Theirs(answer) if CODES.contains(&answer.status))
+    }
+}
+
+type Outcome = Result<FetchedPart, PartFailure>;
+
+/// A flight is shared by those who would send the same bytes and wait equally long.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FlightKey {
+    identity: Arc<[u8]>,
+    grid: StepGrid,
+    timeout: Option<Duration>,
+}
+
+/// Fetches parts.
+#[derive(Debug)]
+pub struct Parts {
+    downstream: Arc<Downstream>,
+    cache: Arc<ExtentCache>,
+    flights: Coalescer<FlightKey, Outcome>,
+    metrics: Arc<Metrics>,
+}
+
+impl Parts {
+    /// Nothing is in flight yet.
+    pub fn new(downstream: Arc<Downstream>, cache: Arc<ExtentCache>, metrics: Arc<Metrics>) -> Self {
+        Self { downstream, cache, flights: Coalescer::default(), metrics }
+    }
+
+    /// The answer to one part: from a flight of its own, or from one that is under way.
+    pub async fn fetch(&self, asked: &Arc<Asked>, key: &CacheKey, grid: StepGrid) -> Outcome {
+        let begin = || {
+            let flight = Flight {
+                downstream: Arc::clone(&self.downstream),
+                cache: Arc::clone(&self.cache),
+                metrics: Arc::clone(&self.metrics),
+                asked: Arc::clone(asked),
+                key: key.clone(),
+            };
+            flight.run(grid)
+        };
+        if asked.is_no_store() {
+            return begin().await;
+        }
+        let timeout = asked.planned.query.timeout;
+        let flight = FlightKey { identity: Arc::clone(key.identity.bytes()), grid, timeout };
+        let joined = self.flights.join(flight.clone(), begin);
+        if joined.is_first {
+            return joined.outcome.await;
+        }
+        self.metrics.coalesced.inc();
+        match joined.outcome.await {
+            Err(failure) if failure.is_of_the_moment() => self.flights.join(flight, begin).outcome.await,
+            outcome => outcome.map(|part| FetchedPart { is_own: false, ..part }),
+        }
+    }
+}
+
+/// The work of one flight.
+struct Flight {
+    downstream: Arc<Downstream>,
+    cache: Arc<ExtentCache>,
+    metrics: Arc<Metrics>,
+    asked: Arc<Asked>,
+    key: CacheKey,
+}
+
+impl Flight {
+    async fn run(self, grid: StepGrid) -> Outcome {
+        let request = self.asked.part_request(&grid);
+        let reply = self.downstream.fetch(&request).await.map_err(PartFailure::Ours)?;
+        if !reply.status.is_success() {
+            return Err(PartFailure::Theirs(Arc::new(reply)));
+        }
+        let answer = scan(&reply.body, &grid).map_err(|refused| self.refuse(refused))?;
+        let is_no_store = reply.is_no_store();
+        if self.asked.bypass_reason().is_none() {
+            self.cache.keep(&self.key, &self.asked.planned, &answer, is_no_store, self.asked.context.now);
+        }
+        Ok(FetchedPart { answer: Arc::new(answer), is_no_store, is_own: true })
+    }
+
+    fn refuse(&self, refused: Refused) -> PartFailure {
+        match refused {
+            Refused::Foreign(foreign) => {
+                Metrics::count(&self.metrics.downstream_refused, foreign.as_str());
+                PartFailure::Foreign(foreign)
+            }
+            broken @ Refused::Broken { .. } => {
+                Metrics::count(&self.metrics.downstream_refused, "broken");
+                let message = format!("the answer of the downstream can't be used: {broken}");
+                PartFailure::Ours(ApiError::new(ErrorKind::BadGateway, message))
+            }
+        }
+    }
+}
