@@ -130,7 +130,7 @@ pub struct Limits {
     pub max_query_bytes: u64,
     /// Parts of one query in flight.
     pub max_parallelism: usize,
-    /// The decoded body of one answer to a range part.
+    /// The decoded bodies of the answers to the parts of one query, together.
     #[serde(deserialize_with = "size")]
     pub max_response_bytes: u64,
 }

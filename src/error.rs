@@ -62,6 +62,15 @@ impl ApiError {
         Self { kind, message: message.into() }
     }
 
+    /// The downstream's answer to one query, or to a part of it, is over the limit.
+    pub fn response_too_large(limit: u64) -> Self {
+        let message = format!(
+            "the answer of the downstream is larger than {limit} bytes (limits.max_response_bytes); ask for fewer series or \
+             a coarser step"
+        );
+        Self::new(ErrorKind::Execution, message)
+    }
+
     /// The body that Prometheus would send.
     pub fn to_json(&self) -> String {
         let message = serde_json::Value::from(self.message.as_str());

@@ -5,6 +5,7 @@
 //! pure function of a lower floor. What a stage does not understand leaves the pipeline there: it passes whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -152,7 +153,12 @@ impl Pipeline {
         let parts = plan_parts(&lookup.missing, asked.planned.facts.widest_range_ms(), &self.split);
         self.metrics.split_parts.inc_by(parts.len() as u64);
         verdict.fetched.clone_from(&parts);
-        let fetch = async |part: StepGrid| Ok((part, self.parts.fetch(&asked, &key, part).await?));
+        let received = AtomicU64::new(0);
+        let fetch = async |part: StepGrid| {
+            let fetched = self.parts.fetch(&asked, &key, part).await?;
+            self.check_size(&received, &fetched)?;
+            Ok((part, fetched))
+        };
         let fetched = fetch_parts(parts, self.limits.max_parallelism, fetch).await;
         verdict.downstream = began.elapsed();
         let fetched = match fetched {
@@ -187,6 +193,14 @@ impl Pipeline {
             ));
         }
         Ok(())
+    }
+
+    /// The answers to the parts are bounded together, as soon as they come in.
+    fn check_size(&self, received: &AtomicU64, part: &FetchedPart) -> Result<(), PartFailure> {
+        let length = part.answer.matrix.text().len() as u64;
+        let limit = self.limits.max_response_bytes;
+        let is_over = received.fetch_add(length, Ordering::Relaxed) + length > limit;
+        if is_over { Err(PartFailure::Ours(ApiError::response_too_large(limit))) } else { Ok(()) }
     }
 
     /// Reads the query's text. The reason says why it is to pass whole.

@@ -307,12 +307,7 @@ impl Downstream {
 
     fn refused(&self, problem: &SinkError) -> ApiError {
         match problem {
-            SinkError::TooLarge { limit } => ApiError::new(
-                ErrorKind::Execution,
-                format!(
-                    "the answer of the downstream is larger than {limit} bytes (limits.max_response_bytes); ask for fewer series or a coarser step"
-                ),
-            ),
+            SinkError::TooLarge { limit } => ApiError::response_too_large(*limit),
             SinkError::Gzip(error) => self.unusable(&format!("its gzip stream is broken: {error}")),
             SinkError::Bomb => self.unusable("its gzip stream grows without measure"),
         }

@@ -1,0 +1,120 @@
+//! What each stage of a range query costs, on one core, on text like a server's.
+//!
+//! Figures and what they mean: `README.md` beside this file. `make bench` runs it.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use promfront::cache::extent::{Extent, Lifetimes, Slot};
+use promfront::cache::plan::look_up;
+use promfront::merge::merge_series;
+use promfront::model::grid::StepGrid;
+use promfront::model::response::{Piece, RangeAnswer};
+use promfront::model::time::{Step, Timestamp};
+use promfront::promql;
+use promfront::split::plan::{SplitPolicy, plan_parts};
+use promfront::wire::response::{Writer, scan};
+
+fn main() {
+    divan::main();
+}
+
+const MINUTE: i64 = 60_000;
+const DAY: i64 = 1440 * MINUTE;
+
+/// A day, or several, at a step of minutes, from some midnight.
+fn grid(days: i64, step_minutes: i64) -> StepGrid {
+    let start = 19_700 * DAY;
+    let step = Step::from_ms(step_minutes * MINUTE).expect("positive");
+    StepGrid::new(Timestamp::from_ms(start), step, Timestamp::from_ms(start + days * DAY - 1)).expect("not empty")
+}
+
+/// A body such as Prometheus sends: full-precision gauges, counters and flags in turn.
+fn body(grid: &StepGrid, series: usize) -> Bytes {
+    let mut text = r#"{"status":"success","data":{"resultType":"matrix","result":["#.to_owned();
+    for i in 0..series {
+        let comma = if i > 0 { "," } else { "" };
+        let instance = format!("10.0.{}.{}:9100", i / 250, i % 250);
+        write!(text, r#"{comma}{{"metric":{{"__name__":"node_load1","i":"{i:05}","instance":"{instance}","job":"node"}},"values":["#)
+            .expect("a string");
+        for (k, t) in grid.instants().enumerate() {
+            let comma = if k > 0 { "," } else { "" };
+            let seed = u32::try_from((k * 7919 + i * 104_729) % 1_000_003).expect("small");
+            let value = match i % 3 {
+                0 => format!("{}", f64::from(seed).sqrt()),
+                1 => format!("{}", k * 15 + i),
+                _ => format!("{}", seed % 2),
+            };
+            write!(text, r#"{comma}[{t},"{value}"]"#).expect("a string");
+        }
+        text.push_str("]}");
+    }
+    (text + "]}}").into()
+}
+
+fn answer(grid: &StepGrid, series: usize) -> RangeAnswer {
+    scan(&body(grid, series), grid).expect("sound")
+}
+
+/// Six days at five minutes, as extents of one day: what a panel of a week's dashboard meets in the cache.
+fn week(series: usize) -> Vec<Piece> {
+    let pieces = grid(6, 5).cut(DAY);
+    pieces.into_iter().map(|grid| Piece { grid, answer: Arc::new(answer(&grid, series).extract(&grid)) }).collect()
+}
+
+#[divan::bench(args = [100, 5000])]
+fn scan_a_day(bencher: Bencher<'_, '_>, series: usize) {
+    let grid = grid(1, 5);
+    let body = body(&grid, series);
+    bencher.counter(BytesCount::new(body.len())).bench(|| scan(&body, &grid));
+}
+
+#[divan::bench(args = [10, 100, 1600])]
+fn merge_and_write_a_week(bencher: Bencher<'_, '_>, series: usize) {
+    let pieces = week(series);
+    let length: usize = pieces.iter().map(|piece| piece.answer.matrix.text().len()).sum();
+    bencher.counter(BytesCount::new(length)).bench(|| {
+        let mut writer = Writer::new();
+        merge_series(&pieces, |series| writer.series(series));
+        writer.finish(&promfront::model::response::Annotations::default(), None)
+    });
+}
+
+#[divan::bench]
+fn cut_an_extent_out_of_a_day(bencher: Bencher<'_, '_>) {
+    let (whole, part) = (answer(&grid(1, 1), 100), grid(1, 1).cut(DAY / 4)[1]);
+    bencher.counter(BytesCount::new(whole.matrix.text().len() / 4)).bench(|| whole.extract(&part));
+}
+
+#[divan::bench]
+fn look_a_week_up(bencher: Bencher<'_, '_>) {
+    let lifetimes = Lifetimes {
+        ttl: std::time::Duration::from_hours(168),
+        out_of_order_window: std::time::Duration::ZERO,
+        out_of_order_ttl: std::time::Duration::from_mins(10),
+    };
+    let now = Timestamp::from_ms(19_710 * DAY);
+    let slots: Vec<(StepGrid, Slot)> = week(10)
+        .into_iter()
+        .map(|piece| {
+            (piece.grid, Slot::default().with(Extent { answer: piece.answer, fetched_at: now }, now, &lifetimes))
+        })
+        .collect();
+    let slots: Vec<(StepGrid, Option<&Slot>)> = slots.iter().map(|(grid, slot)| (*grid, Some(slot))).collect();
+    bencher.bench(|| look_up(&slots, now, &lifetimes));
+}
+
+#[divan::bench]
+fn cut_a_year_into_parts(bencher: Bencher<'_, '_>) {
+    let missing = [grid(365, 60)];
+    let policy = SplitPolicy { interval_ms: DAY, max_parts: 64 };
+    bencher.counter(ItemsCount::new(missing[0].len())).bench(|| plan_parts(&missing, 5 * MINUTE, &policy));
+}
+
+#[divan::bench(args = ["up", "sum by (code) (rate(http_requests_total{job=\"api\",code=~\"5..\"}[5m]))"])]
+fn read_a_query(query: &str) -> bool {
+    promql::read(query).is_ok()
+}
