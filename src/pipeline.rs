@@ -209,7 +209,7 @@ impl Pipeline {
         match facts.whole_range(incoming.query.grid.step().ms()) {
             None => Ok(facts),
             Some(why @ WholeRange::LabelRewrite) => {
-                let engine = self.engine(&incoming.path, &incoming.headers, incoming.context.deadline).await;
+                let engine = self.engine(&incoming.path, &incoming.headers).await;
                 if engine.keeps_rewritten_series_apart_by_instant() { Ok(facts) } else { Err(why.as_str()) }
             }
             Some(why) => Err(why.as_str()),
@@ -217,13 +217,13 @@ impl Pipeline {
     }
 
     /// What the downstream is, where an answer depends on it.
-    async fn engine(&self, path: &str, headers: &Arc<HeaderMap>, deadline: Instant) -> Engine {
-        self.engine.known(&self.downstream, path, headers, deadline).await
+    async fn engine(&self, path: &str, headers: &Arc<HeaderMap>) -> Engine {
+        self.engine.known(&self.downstream, path, headers).await
     }
 
     async fn limit(&self, asked: &Asked) -> Limit {
         let Some(most) = asked.planned.query.limit else { return Limit::Off };
-        match self.engine(&asked.path, &asked.headers, asked.context.deadline).await.honours_limit() {
+        match self.engine(&asked.path, &asked.headers).await.honours_limit() {
             Some(true) => Limit::Truncate(most),
             Some(false) => Limit::Off,
             None => Limit::Unknown(most),

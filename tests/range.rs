@@ -478,6 +478,44 @@ async fn statistics_are_merged() {
     }
 }
 
+/// `limit` is applied to the merged answer, as the server behind would, and no part is sent it (C72).
+#[tokio::test]
+async fn a_limit_is_applied_after_the_merge_as_the_server_would() {
+    const VERSIONS: [(&str, usize, bool); 3] = [("3.2.0", 2, true), ("2.42.0", 3, false), ("0.41.0", 3, false)];
+    for (version, series, is_truncated) in VERSIONS {
+        let downstream = Scripted::start(move |asked| {
+            if asked.head.starts_with("GET /api/v1/status/buildinfo") {
+                return Some(ok(format!(r#"{{"status":"success","data":{{"version":"{version}"}}}}"#).as_bytes()));
+            }
+            let is_whole = asked.param("start")? == "0" && asked.param("end")? == "172800";
+            assert!(is_whole || asked.param("limit").is_none(), "a part was sent the limit");
+            let series: Vec<String> = ["a", "b", "c"]
+                .iter()
+                .map(|l| Some(format!(r#"{{"metric":{{"l":"{l}"}},"values":[[{},"1"]]}}"#, asked.param("start")?)))
+                .collect::<Option<_>>()?;
+            let result = series.join(",");
+            Some(ok(
+                format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{result}]}}}}"#).as_bytes()
+            ))
+        })
+        .await;
+        let promfront = Promfront::before(&downstream.url);
+        let url = format!("{}/api/v1/query_range?{}&limit=2", promfront.url, range_params("up", "0", "172800", "3600"));
+        for _ in 0..2 {
+            let answer = Http::new().get(&url).await.json();
+            assert_eq!(answer["data"]["result"].as_array().map(Vec::len), Some(series), "{version}");
+            let warning = is_truncated.then_some("results truncated due to limit");
+            assert_eq!(answer["warnings"][0].as_str(), warning, "{version}");
+        }
+    }
+    let prometheus = Prometheus::with_test_data().await;
+    let promfront = Promfront::before(&prometheus.url);
+    for limit in ["0", "1", "3", "1000", "-1", "x"] {
+        let params = range_params("up", &DATA_START.to_string(), &DATA_END.to_string(), "3600");
+        same(&prometheus, &promfront, &format!("{params}&limit={limit}")).await;
+    }
+}
+
 /// A request that asks not to be served from what is kept, and does not disturb what is.
 #[tokio::test]
 async fn no_store_in_a_request_goes_past_the_cache() {

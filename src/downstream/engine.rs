@@ -18,6 +18,8 @@ use crate::model::params::Encoded;
 const REMEMBERED: Duration = Duration::from_mins(5);
 /// One that could not be had, after this.
 const TRIED_AGAIN: Duration = Duration::from_secs(10);
+/// No query waits longer than this to know it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A version of Prometheus's engine, if the server told it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,14 +70,13 @@ pub struct EngineProbe {
 }
 
 impl EngineProbe {
-    /// The engine behind a range query's path, asked with that query's headers.
-    pub async fn known(
-        &self,
-        downstream: &Downstream,
-        path: &str,
-        headers: &Arc<HeaderMap>,
-        deadline: Instant,
-    ) -> Engine {
+    /// The engine behind a range query's path, asked with that query's headers; an unknown one if it does not answer soon.
+    pub async fn known(&self, downstream: &Downstream, path: &str, headers: &Arc<HeaderMap>) -> Engine {
+        let asked = self.ask(downstream, path, headers);
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_default()
+    }
+
+    async fn ask(&self, downstream: &Downstream, path: &str, headers: &Arc<HeaderMap>) -> Engine {
         let mut known = self.known.lock().await;
         if let Some((engine, until)) = *known
             && Instant::now() < until
@@ -87,7 +88,7 @@ impl EngineProbe {
             path: path.replace("/query_range", "/status/buildinfo"),
             params: Encoded { url_query: String::new(), body: None },
             headers: Arc::clone(headers),
-            deadline,
+            deadline: Instant::now() + PATIENCE,
         };
         let answer = downstream.fetch(&request).await.ok().filter(|answer| answer.status.is_success());
         let engine = answer.map_or_else(Engine::default, |answer| Engine::read(&answer.body));
