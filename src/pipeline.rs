@@ -32,9 +32,17 @@ use crate::split::plan::{SplitPolicy, plan_parts};
 use crate::verdict::{Status, Verdict};
 use crate::wire::response::Writer;
 
-/// Headers by which the servers we know tell their callers apart.
-const CALLER_HEADERS: [&str; 7] =
-    ["authorization", "cookie", "x-scope-orgid", "thanos-tenant", "x-id-token", "x-grafana-id", "x-grafana-user"];
+/// Headers by which the servers we know choose an answer: by who calls, and by the form that he accepts.
+const KEY_HEADERS: [&str; 8] = [
+    "accept",
+    "authorization",
+    "cookie",
+    "thanos-tenant",
+    "x-grafana-id",
+    "x-grafana-user",
+    "x-id-token",
+    "x-scope-orgid",
+];
 
 /// What Prometheus adds to an answer that `limit` made shorter.
 const TRUNCATED: &str = "\"results truncated due to limit\"";
@@ -107,7 +115,7 @@ impl Pipeline {
         cache: Arc<ExtentCache>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
-        let names = CALLER_HEADERS.into_iter().chain(config.cache.key_headers.iter().map(String::as_str));
+        let names = KEY_HEADERS.into_iter().chain(config.cache.key_headers.iter().map(String::as_str));
         let not_a_name = |name| format!("cache.key_headers: {name:?} is not the name of a header");
         let key_headers: Result<Vec<_>, _> =
             names.map(|name| HeaderName::from_bytes(name.as_bytes()).map_err(|_| not_a_name(name))).collect();

@@ -261,6 +261,26 @@ async fn refusals_and_no_store_pass_and_are_not_kept() {
 }
 
 #[tokio::test]
+async fn an_answer_in_another_codec_passes_whole() {
+    let downstream = Scripted::start(|asked| {
+        let is_asked_for = asked.head.to_lowercase().contains("accept: application/x-protobuf");
+        Some(if is_asked_for {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 4\r\n\r\n";
+            with_head(head, b"\x0a\xff\x00\x01")
+        } else {
+            ok(br#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#)
+        })
+    })
+    .await;
+    let promfront = Promfront::before(&downstream.url);
+    for (accept, length) in [("*/*", 63), ("application/x-protobuf", 4), ("*/*", 63), ("application/x-protobuf", 4)] {
+        let request = http::Request::get(ask(&promfront, "up")).header("accept", accept);
+        let answer = Http::new().send(request.body(axum::body::Body::empty()).expect("sound")).await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, length), "{accept}: {}", answer.result());
+    }
+}
+
+#[tokio::test]
 async fn an_unreachable_downstream_is_said_so() {
     let promfront = Promfront::before(&format!("http://127.0.0.1:{}", support::free_port()));
     let answer = Http::new().get(&ask(&promfront, "up")).await;

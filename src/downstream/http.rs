@@ -88,6 +88,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the body is JSON, as far as the server says. Some servers have other codecs, and clients that ask for them.
+    pub fn is_json(&self) -> bool {
+        let kind = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with(b"application/json"))
+    }
+
     /// Whether the server forbids to keep it.
     pub fn is_no_store(&self) -> bool {
         let directives = self.headers.get_all(header::CACHE_CONTROL).into_iter();

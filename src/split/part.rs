@@ -187,6 +187,9 @@ impl Flight {
         if !reply.status.is_success() {
             return Err(PartFailure::Theirs(Arc::new(reply)));
         }
+        if !reply.is_json() {
+            return Err(self.refuse(Refused::Foreign(Foreign::Type)));
+        }
         let answer = scan(&reply.body, &grid).map_err(|refused| self.refuse(refused))?;
         let is_no_store = reply.is_no_store();
         if self.asked.bypass_reason().is_none() {

@@ -36,7 +36,7 @@ pub enum Refused {
 pub enum Foreign {
     /// Another shape than Prometheus's: other keys, whitespace, numbers written otherwise.
     Shape,
-    /// `status` is not `success`, or `resultType` is not `matrix`.
+    /// Another content type, or `status` is not `success`, or `resultType` is not `matrix`.
     Type,
     /// A sample that lies beside the grid that was asked for, or outside of it: a server that moves points.
     OffGrid,
