@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use promfront::cache::extent::{Extent, Lifetimes, Slot};
+use promfront::cache::extent::{Extent, Lifetimes, Reads, Slot};
 use promfront::cache::plan::look_up;
 use promfront::merge::merge_series;
 use promfront::model::grid::StepGrid;
@@ -100,7 +100,14 @@ fn look_a_week_up(bencher: Bencher<'_, '_>) {
     let slots: Vec<(StepGrid, Slot)> = week(10)
         .into_iter()
         .map(|piece| {
-            (piece.grid, Slot::default().with(Extent { answer: piece.answer, fetched_at: now }, now, &lifetimes))
+            (
+                piece.grid,
+                Slot::default().with(
+                    Extent { answer: piece.answer, fetched_at: now, reads: Reads::default() },
+                    now,
+                    &lifetimes,
+                ),
+            )
         })
         .collect();
     let slots: Vec<(StepGrid, Option<&Slot>)> = slots.iter().map(|(grid, slot)| (*grid, Some(slot))).collect();

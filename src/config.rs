@@ -33,7 +33,7 @@ pub struct Downstream {
     pub urls: Vec<String>,
     /// Range parts in flight per endpoint.
     pub max_concurrent: usize,
-    /// How long a range query may take when the client names no `timeout`.
+    /// How long a range query may take in all; a client's own `timeout` may shorten it.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
     /// How long connecting may take.
@@ -203,6 +203,14 @@ impl Config {
         ] {
             if value == 0 || value > 10_000 {
                 return wrong(option, format!("{value} is out of bounds; it must be 1 to 10000"));
+            }
+        }
+        for (option, value) in [
+            ("downstream.timeout", self.downstream.timeout),
+            ("downstream.connect_timeout", self.downstream.connect_timeout),
+        ] {
+            if value.is_zero() {
+                return wrong(option, "0s leaves no time for an answer; write 2m10s, for example".to_owned());
             }
         }
         if self.cache.ttl.is_zero() {

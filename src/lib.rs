@@ -7,25 +7,25 @@
 //! The modules stand in reading order, lower floors first; a file names only lower floors or its own folder
 //! (`ARCHITECTURE.md`, held by `tests/house.rs`).
 
-// Floor 0, words.
+// Words.
 pub mod error;
 pub mod model;
-// Floor 1, facts.
+// Facts.
 pub mod config;
 pub mod promql;
-// Floor 2, the request.
+// The request.
 pub mod request;
 pub mod verdict;
-// Floor 3, decisions: pure.
+// Texts.
 pub mod merge;
 pub mod wire;
-// Floors 3 and 4: each decides in `plan` and acts in `layer`.
+// Decisions, and what acts on them: each decides in `plan` and acts in `layer`.
 pub mod cache;
 pub mod split;
-// Floor 4, adapters.
+// Adapters and signals.
 pub mod downstream;
 pub mod metrics;
-// Floor 5, the shell.
+// The shell.
 pub mod cli;
 pub mod http;
 pub mod pipeline;

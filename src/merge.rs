@@ -70,43 +70,51 @@ impl<'p> PieceCursor<'p> {
 }
 
 /// The annotations of all pieces: each once, at most ten of a kind, and then how many more, as Prometheus does.
-pub fn merge_annotations(pieces: &[Piece]) -> Annotations {
-    let all = || pieces.iter().map(|piece| &piece.answer.annotations);
-    Annotations {
-        warnings: unite(all().map(|a| &a.warnings), "warning"),
-        infos: unite(all().map(|a| &a.infos), "info"),
+///
+/// `None` if pieces cannot tell what the whole would say: where a list was cut short, or a text counts what it is about.
+pub fn merge_annotations(pieces: &[Piece], added_warning: Option<&str>) -> Option<Annotations> {
+    if let ([only], None) = (pieces, added_warning) {
+        return Some(only.answer.annotations.clone());
     }
+    let all = || pieces.iter().map(|piece| &piece.answer.annotations);
+    let added: Vec<Box<str>> = added_warning.into_iter().map(Box::from).collect();
+    Some(Annotations {
+        warnings: unite(all().flat_map(|a| &a.warnings).chain(&added), "warning")?,
+        infos: unite(all().flat_map(|a| &a.infos), "info")?,
+    })
 }
 
-fn unite<'a>(lists: impl Iterator<Item = &'a Vec<Box<str>>>, kind: &str) -> Vec<Box<str>> {
-    let (mut united, mut omitted) = (Vec::<Box<str>>::new(), 0);
-    for text in lists.flatten() {
-        match omitted_count(text, kind) {
-            Some(count) => omitted += count,
-            None if united.contains(text) => {}
-            None => united.push(text.clone()),
+fn unite<'a>(texts: impl Iterator<Item = &'a Box<str>>, kind: &str) -> Option<Vec<Box<str>>> {
+    let mut united = Vec::<Box<str>>::new();
+    for text in texts {
+        if speaks_of_the_whole(text) {
+            return None;
+        }
+        if !united.contains(text) {
+            united.push(text.clone());
         }
     }
-    if united.len() > LISTED_ANNOTATIONS {
-        omitted += (united.len() - LISTED_ANNOTATIONS) as u64;
-        united.truncate(LISTED_ANNOTATIONS);
-    }
+    let omitted = united.len().saturating_sub(LISTED_ANNOTATIONS);
     if omitted > 0 {
+        united.truncate(LISTED_ANNOTATIONS);
         united.push(format!("\"{omitted} more {kind} annotations omitted\"").into());
     }
-    united
+    Some(united)
 }
 
-/// The N of `"N more warning annotations omitted"`.
-fn omitted_count(text: &str, kind: &str) -> Option<u64> {
-    let (count, rest) = text.strip_prefix('"')?.split_once(' ')?;
-    let is_the_line = rest.strip_prefix("more ")?.strip_prefix(kind)? == " annotations omitted\"";
-    count.parse().ok().filter(|_| is_the_line)
+/// `N more … annotations omitted`, `… over N samples from T to T`, `… (N occurrences)`.
+fn speaks_of_the_whole(text: &str) -> bool {
+    text.ends_with(" annotations omitted\"")
+        || text.contains(" occurrences)")
+        || (text.contains(" over ") && text.contains(" samples from "))
 }
 
 /// The statistics of all pieces, if each has some: counts and times are added up, peaks are the highest, per-step lists
 /// follow one another.
 pub fn merge_stats(pieces: &[Piece]) -> Option<String> {
+    if let [only] = pieces {
+        return only.answer.stats.as_deref().map(str::to_owned);
+    }
     let texts: Option<Vec<&str>> = pieces.iter().map(|piece| piece.answer.stats.as_deref()).collect();
     let mut values = texts?.into_iter().map(|text| serde_json::from_str::<Value>(text).ok());
     let first = values.next()??;

@@ -35,7 +35,7 @@ pub struct ResultLabels {
 /// Which of our handlers answered, and with what code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct HandlerLabels {
-    /// `query_range`, `api`, `other` or one of our own pages.
+    /// `query_range`, `api` or `other`; our own pages are not counted.
     pub handler: Word,
     /// The status code.
     pub code: u16,

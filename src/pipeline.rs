@@ -16,7 +16,7 @@ use crate::cache::key::{Identity, Slots};
 use crate::cache::layer::{CacheKey, ExtentCache};
 use crate::cache::plan::{Lookup, assemble};
 use crate::config::{Config, Limits};
-use crate::downstream::engine::{Engine, EngineProbe};
+use crate::downstream::engine::{Engine, EngineKey, EngineProbe};
 use crate::downstream::http::{Answer, Downstream};
 use crate::error::{ApiError, ErrorKind};
 use crate::merge::{merge_annotations, merge_series, merge_stats};
@@ -44,6 +44,9 @@ const KEY_HEADERS: [&str; 8] = [
     "x-scope-orgid",
 ];
 
+/// A grid of more instants is not looked up, slot by slot: no server answers it anyway.
+const MOST_INSTANTS: u64 = 1 << 20;
+
 /// What Prometheus adds to an answer that `limit` made shorter.
 const TRUNCATED: &str = "\"results truncated due to limit\"";
 
@@ -67,7 +70,7 @@ pub struct Incoming {
     pub method: Method,
     /// Its path, whatever stands before `/api/v1/query_range`.
     pub path: String,
-    /// Its headers.
+    /// Its headers, those that a part is sent with.
     pub headers: Arc<HeaderMap>,
     /// What it asks.
     pub query: RangeQuery,
@@ -213,8 +216,13 @@ impl Pipeline {
 
     /// Reads the query's text. The reason says why it is to pass whole.
     async fn read(&self, incoming: &Incoming) -> Result<Facts, &'static str> {
-        let facts = promql::read(incoming.query.text()).map_err(promql::Opaque::as_str)?;
-        match facts.whole_range(incoming.query.grid.step().ms()) {
+        let query = &incoming.query;
+        if query.grid.len() > MOST_INSTANTS {
+            return Err("too-many-instants");
+        }
+        let facts = promql::read(query.text()).map_err(promql::Opaque::as_str)?;
+        let ragged_ms = query.end.ms() - query.grid.last().ms();
+        match facts.whole_range(query.grid.step().ms(), ragged_ms) {
             None => Ok(facts),
             Some(why @ WholeRange::LabelRewrite) => {
                 let engine = self.engine(&incoming.path, &incoming.headers).await;
@@ -226,7 +234,9 @@ impl Pipeline {
 
     /// What the downstream is, where an answer depends on it.
     async fn engine(&self, path: &str, headers: &Arc<HeaderMap>) -> Engine {
-        self.engine.known(&self.downstream, path, headers).await
+        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_owned());
+        let key = EngineKey { path: path.to_owned(), headers: self.key_headers(headers).map(owned).collect() };
+        self.engine.known(&self.downstream, key, headers).await
     }
 
     async fn limit(&self, asked: &Asked) -> Limit {
@@ -238,10 +248,14 @@ impl Pipeline {
         }
     }
 
+    /// The headers by which a server chooses an answer.
+    fn key_headers<'h>(&'h self, headers: &'h HeaderMap) -> impl Iterator<Item = (&'h str, &'h [u8])> {
+        let values = |name: &'h HeaderName| headers.get_all(name).into_iter().map(move |value| (name, value));
+        self.key_headers.iter().flat_map(values).map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+
     fn key(&self, asked: &Asked) -> CacheKey {
-        let values = |name| asked.headers.get_all(name).into_iter().map(move |value| (name, value.as_bytes()));
-        let headers: Vec<_> =
-            self.key_headers.iter().flat_map(values).map(|(name, value)| (name.as_str(), value)).collect();
+        let headers: Vec<_> = self.key_headers(&asked.headers).collect();
         let PlannedQuery { query, pinned, .. } = &asked.planned;
         let slots = Slots::new(&query.grid, self.split.interval_ms);
         let scope = (&asked.context.tenant, asked.path.as_str());
@@ -286,14 +300,13 @@ impl Pipeline {
                 writer.series(series);
             }
         });
-        let mut annotations = merge_annotations(&pieces);
-        match limit {
-            Limit::Truncate(most) if series_seen > most => annotations.warnings.push(TRUNCATED.into()),
-            Limit::Unknown(most) if series_seen > most => {
-                return (Reply::PassWhole, Verdict::new(Status::Bypass, "limit-unknown"));
-            }
-            _ => {}
+        let truncated = matches!(limit, Limit::Truncate(most) if series_seen > most);
+        if matches!(limit, Limit::Unknown(most) if series_seen > most) {
+            return (Reply::PassWhole, Verdict::new(Status::Bypass, "limit-unknown"));
         }
+        let Some(annotations) = merge_annotations(&pieces, truncated.then_some(TRUNCATED)) else {
+            return (Reply::PassWhole, Verdict::new(Status::Bypass, "annotations"));
+        };
         let chunks = writer.finish(&annotations, merge_stats(&pieces).as_deref());
         verdict.merge = began.elapsed();
         (Reply::Answer { chunks, is_no_store }, verdict)
@@ -307,14 +320,18 @@ fn pin(incoming: Incoming, facts: Facts) -> Asked {
     Asked { method, path, headers, planned: PlannedQuery { query, facts, pinned }, context }
 }
 
-/// There is no answer. If the server refused a part, it is asked for the whole: which error it meets first, and where in
-/// the text, depends on the range and the text that it is given.
+/// There is no answer. If the server refused a part, it is asked for the whole: which error it meets first, where in the
+/// text, and where it redirects to, depends on the range and the text that it is given.
 fn give_up(failure: PartFailure, asked: &Asked, mut verdict: Verdict) -> (Reply, Verdict) {
-    let is_refused_in_part = failure.judges_the_query() && asked.is_cut(&verdict.fetched);
+    let is_refused_in_part = failure.judges_the_question() && asked.is_cut(&verdict.fetched);
     let (reply, status, reason) = match failure {
         PartFailure::Theirs(_) if is_refused_in_part => (Reply::PassWhole, Status::Error, "downstream"),
         PartFailure::Theirs(answer) => (Reply::Theirs(answer), Status::Error, "downstream"),
         PartFailure::Foreign(foreign) => (Reply::PassWhole, Status::Bypass, foreign.as_str()),
+        // A part's URL may be too long where the client's own is not.
+        PartFailure::Ours(error) if error.kind == ErrorKind::BadData => {
+            (Reply::PassWhole, Status::Bypass, "not-expressible")
+        }
         PartFailure::Ours(error) => {
             let reason = error.kind.error_type();
             (Reply::Ours(error), Status::Error, reason)

@@ -37,7 +37,7 @@ fn show(out: &mut String, query: &str) {
     let widest = length(facts.widest_range_ms());
     write!(out, "    reach {}, widest {widest}", reach(&facts)).expect("a String takes every write");
     // At a step of a minute, and of a week if that makes a difference.
-    let reasons = [60_000, 7 * 86_400_000].map(|step_ms| facts.whole_range(step_ms));
+    let reasons = [60_000, 7 * 86_400_000].map(|step_ms| facts.whole_range(step_ms, 0));
     match reasons {
         [Some(reason), _] => write!(out, ", whole: {}", reason.as_str()),
         [None, Some(reason)] => write!(out, ", whole at a coarse step: {}", reason.as_str()),
@@ -203,7 +203,7 @@ fn holds(query: &str, start_ms: i64, end_ms: i64) -> Result<(), TestCaseError> {
     let pinned = facts.pin(query, start_ms, end_ms);
     let pinned_facts = read(&pinned).map_err(|opaque| TestCaseError::fail(format!("{opaque}: {query} -> {pinned}")))?;
     prop_assert_eq!(pinned_facts.widest_range_ms(), facts.widest_range_ms(), "{}", query);
-    prop_assert_eq!(pinned_facts.whole_range(60_000), facts.whole_range(60_000), "{}", query);
+    prop_assert_eq!(pinned_facts.whole_range(60_000, 0), facts.whole_range(60_000, 0), "{}", query);
     for t_ms in [start_ms, start_ms / 2 + end_ms / 2, end_ms] {
         let latest_ms = facts.latest_read_ms(t_ms, start_ms, end_ms);
         prop_assert!(latest_ms >= t_ms, "{}", query);

@@ -398,6 +398,58 @@ async fn a_stream_is_not_held_back() {
     assert!(body.frame().await.expect("something follows").is_err(), "the cut end is no sound end");
 }
 
+/// What one hop's `Connection` names reaches neither the server nor the key: nobody can answer in another's name.
+#[tokio::test]
+async fn a_header_that_is_not_sent_on_does_not_name_the_answer() {
+    let downstream = Scripted::start(|asked| {
+        let tenant = asked.head.lines().find_map(|line| line.strip_prefix("x-scope-orgid: ")).unwrap_or("nobody");
+        let series = format!(r#"{{"metric":{{"tenant":"{tenant}"}},"values":[[0,"1"]]}}"#);
+        Some(ok(format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{series}]}}}}"#).as_bytes()))
+    })
+    .await;
+    let promfront = Promfront::before(&downstream.url);
+    let url = format!("{}/api/v1/query_range?{}", promfront.url, range_params("up", "0", "600", "60"));
+    for (connection, tenant) in [("x-scope-orgid", "nobody"), ("keep-alive", "victim"), ("X-Scope-OrgID", "nobody")] {
+        let request = Request::get(&url).header("x-scope-orgid", "victim").header("connection", connection);
+        let answer = Http::new().send(request.body(Body::empty()).expect("sound")).await;
+        assert_eq!(answer.json()["data"]["result"][0]["metric"]["tenant"], tenant, "{}", answer.result());
+    }
+}
+
+/// A server behind that redirects is asked with the client's own times, so that whoever follows gets the whole.
+#[tokio::test]
+async fn a_redirect_is_that_of_the_whole() {
+    let downstream = Scripted::start(|asked| {
+        let target = asked.head.split(' ').nth(1)?.to_owned();
+        let head = format!("HTTP/1.1 301 Moved\r\nlocation: http://127.0.0.1:1{target}\r\ncontent-length: 0\r\n\r\n");
+        Some(head.into_bytes())
+    })
+    .await;
+    let promfront = Promfront::before(&downstream.url);
+    let target = format!("/api/v1/query_range?{}", range_params("up", "0", "600000", "60"));
+    let answer = Http::new().get(&format!("{}{target}", promfront.url)).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("location")),
+        (301, format!("http://127.0.0.1:1{target}").as_str())
+    );
+}
+
+/// A browser on another origin needs the server's own words on who may read the answer.
+#[tokio::test]
+async fn a_cross_origin_request_gets_the_servers_own_headers() {
+    let prometheus = Prometheus::with_test_data().await;
+    let promfront = Promfront::before(&prometheus.url);
+    let params = range_params("up", &DATA_START.to_string(), &DATA_END.to_string(), "600");
+    let ask = async |url: &str| {
+        let request = Request::get(format!("{url}/api/v1/query_range?{params}")).header("origin", "http://elsewhere");
+        Http::new().send(request.body(Body::empty()).expect("sound")).await
+    };
+    let (want, got) = (ask(&prometheus.url).await, ask(&promfront.url).await);
+    assert_eq!(got.body, want.body);
+    assert_eq!(got.header("access-control-allow-origin"), want.header("access-control-allow-origin"));
+    assert!(!got.header("access-control-allow-origin").is_empty() && got.result().contains("reason=cross-origin"));
+}
+
 /// A datasource URL with a path, in front of a server with another.
 #[tokio::test]
 async fn path_prefixes_are_kept_on_both_sides() {

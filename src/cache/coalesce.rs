@@ -1,94 +1,106 @@
 //! One in flight: what several requests miss at the same time is asked for once.
 //!
-//! A flight is one future that all who want its outcome hold and poll. No one of them is its owner, so when the first one
-//! leaves the others go on, and when the last one leaves the future is dropped, which cancels the work downstream.
+//! A flight is a task of its own, and whoever wants its outcome holds it. No one of them is its owner: when the first one
+//! leaves the others go on, and when the last one leaves the task is aborted, which cancels the work downstream. Waiting
+//! costs nothing while the flight is under way, and a flight that panics ends for its waiters without an outcome.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
-
-type Flight<V> = Shared<BoxFuture<'static, V>>;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 /// The flights that are under way, by what they fetch.
 #[derive(Debug)]
-pub struct Coalescer<K, V: Clone> {
-    flights: Arc<Mutex<Flights<K, V>>>,
+pub struct Coalescer<K: Eq + Hash, V> {
+    flights: Arc<Flights<K, V>>,
 }
 
-#[derive(Debug)]
-struct Flights<K, V: Clone> {
-    next_number: u64,
-    by_key: HashMap<K, (u64, WeakShared<BoxFuture<'static, V>>)>,
-}
+type Flights<K, V> = Mutex<HashMap<K, Weak<Flight<K, V>>>>;
 
 /// A place on a flight.
 #[derive(Debug)]
-pub struct Joined<V: Clone> {
-    /// Resolves to the outcome.
-    pub outcome: Flight<V>,
+pub struct Joined<K: Eq + Hash, V> {
+    flight: Arc<Flight<K, V>>,
     /// Whether this call began the flight.
     pub is_first: bool,
 }
 
-impl<K, V: Clone> Default for Coalescer<K, V> {
+/// One task and those who wait for it.
+#[derive(Debug)]
+struct Flight<K: Eq + Hash, V> {
+    key: K,
+    outcome: watch::Receiver<Option<V>>,
+    task: AbortHandle,
+    flights: Arc<Flights<K, V>>,
+}
+
+impl<K: Eq + Hash, V> Default for Coalescer<K, V> {
     fn default() -> Self {
-        Self { flights: Arc::new(Mutex::new(Flights { next_number: 0, by_key: HashMap::new() })) }
+        Self { flights: Arc::default() }
     }
 }
 
 impl<K, V> Coalescer<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash,
     V: Clone + Send + Sync + 'static,
 {
     /// Joins the flight for `key`, or begins one with `work`.
-    pub fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Joined<V>
+    pub fn join<F>(&self, key: &K, work: impl FnOnce() -> F) -> Joined<K, V>
     where
         F: Future<Output = V> + Send + 'static,
     {
+        // Declared first, so that it is let go of after the lock: the last to let go of a flight takes the lock.
+        let held;
         let mut flights = self.flights.lock();
-        if let Some(outcome) = flights.by_key.get(&key).and_then(|(_, flight)| flight.upgrade()) {
-            return Joined { outcome, is_first: false };
+        held = flights.get(key).and_then(Weak::upgrade);
+        if let Some(flight) = &held
+            && flight.is_under_way()
+        {
+            return Joined { flight: Arc::clone(flight), is_first: false };
         }
-        let number = flights.next_number;
-        flights.next_number += 1;
-        let ended = Ended { flights: Arc::clone(&self.flights), key: key.clone(), number };
+        let (tell, outcome) = watch::channel(None);
         let work = work();
-        let outcome = async move {
-            let _ended = ended;
-            work.await
-        }
-        .boxed()
-        .shared();
-        let weak = outcome.downgrade().expect("it was not polled yet");
-        flights.by_key.insert(key, (number, weak));
-        Joined { outcome, is_first: true }
+        let task = tokio::spawn(async move { tell.send_replace(Some(work.await)) }).abort_handle();
+        let flight = Arc::new(Flight { key: key.clone(), outcome, task, flights: Arc::clone(&self.flights) });
+        flights.insert(key.clone(), Arc::downgrade(&flight));
+        Joined { flight, is_first: true }
     }
 
-    /// How many flights are known; none once all have ended or were left by everybody.
+    /// How many flights somebody waits for.
     pub fn in_flight(&self) -> usize {
-        self.flights.lock().by_key.len()
+        self.flights.lock().len()
     }
 }
 
-/// Forgets a flight when its future ends or is dropped.
-struct Ended<K: Eq + Hash, V: Clone> {
-    flights: Arc<Mutex<Flights<K, V>>>,
-    key: K,
-    number: u64,
+impl<K: Eq + Hash, V: Clone> Joined<K, V> {
+    /// The outcome; none if the flight panicked.
+    pub async fn outcome(self) -> Option<V> {
+        let mut outcome = self.flight.outcome.clone();
+        let ended = outcome.wait_for(Option::is_some).await.ok()?;
+        ended.clone()
+    }
 }
 
-impl<K: Eq + Hash, V: Clone> Drop for Ended<K, V> {
+impl<K: Eq + Hash, V> Flight<K, V> {
+    /// Whether it has neither an outcome nor panicked. One that has ended is not joined, though some still hold it.
+    fn is_under_way(&self) -> bool {
+        self.outcome.borrow().is_none() && self.outcome.has_changed().is_ok()
+    }
+}
+
+/// Everybody left: the task ends, if it has not, and is forgotten.
+impl<K: Eq + Hash, V> Drop for Flight<K, V> {
     fn drop(&mut self) {
+        self.task.abort();
         let mut flights = self.flights.lock();
         // Somebody may have begun the next flight for the key since the last one left this one.
-        if flights.by_key.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
-            flights.by_key.remove(&self.key);
+        if flights.get(&self.key).is_some_and(|flight| flight.strong_count() == 0) {
+            flights.remove(&self.key);
         }
     }
 }
@@ -105,7 +117,7 @@ mod tests {
         let (open, gate) = oneshot::channel::<()>();
         let gate = Mutex::new(Some(gate));
         let join = || {
-            coalescer.join(1, || {
+            coalescer.join(&1, || {
                 let (begun, gate) = (Arc::clone(&begun), gate.lock().take());
                 async move {
                     begun.fetch_add(1, Ordering::SeqCst);
@@ -116,41 +128,63 @@ mod tests {
         };
         let first = join();
         assert!(first.is_first);
-        let mut first = Box::pin(first.outcome);
-        assert!(futures::poll!(&mut first).is_pending(), "the first one drives it");
+        let mut first = Box::pin(first.outcome());
+        assert!(futures::poll!(&mut first).is_pending(), "the first one waits");
         let others: Vec<_> = (0..99).map(|_| join()).collect();
         assert!(others.iter().all(|joined| !joined.is_first));
-        let others = futures::future::join_all(others.into_iter().map(|joined| joined.outcome));
+        let others = futures::future::join_all(others.into_iter().map(Joined::outcome));
         let waiting = tokio::spawn(others);
         drop(first);
         open.send(()).expect("somebody waits");
-        assert!(waiting.await.expect("no panic").into_iter().all(|outcome| outcome == 42));
+        assert!(waiting.await.expect("no panic").into_iter().all(|outcome| outcome == Some(42)));
         assert_eq!(begun.load(Ordering::SeqCst), 1);
         assert_eq!(coalescer.in_flight(), 0);
     }
 
     #[tokio::test]
     async fn a_flight_that_everybody_left_is_cancelled_and_forgotten() {
-        struct Cancelled(Arc<AtomicUsize>);
+        struct Cancelled(Option<oneshot::Sender<()>>);
         impl Drop for Cancelled {
             fn drop(&mut self) {
-                self.0.fetch_add(1, Ordering::SeqCst);
+                let _ = self.0.take().map(|tell| tell.send(()));
             }
         }
-        let (coalescer, cancelled) = (Coalescer::<u8, usize>::default(), Arc::new(AtomicUsize::new(0)));
-        let work = || {
-            let mark = Cancelled(Arc::clone(&cancelled));
-            async move {
-                let _mark = mark;
-                std::future::pending().await
-            }
+        let coalescer = Coalescer::<u8, usize>::default();
+        let (tell, mut cancelled) = oneshot::channel();
+        let mark = Cancelled(Some(tell));
+        let work = || async move {
+            let _mark = mark;
+            std::future::pending().await
         };
-        let (one, two) = (coalescer.join(1, work), coalescer.join(1, work));
+        let one = coalescer.join(&1, work);
+        let two = coalescer.join(&1, std::future::pending);
+        assert!(one.is_first && !two.is_first);
         drop(one);
-        assert_eq!(cancelled.load(Ordering::SeqCst), 0);
+        assert!(cancelled.try_recv().is_err(), "the second one still waits");
         drop(two);
-        assert_eq!(cancelled.load(Ordering::SeqCst), 1);
+        cancelled.await.expect("the work was dropped");
         assert_eq!(coalescer.in_flight(), 0);
-        assert!(coalescer.join(1, work).is_first, "the next one begins anew");
+        assert!(coalescer.join(&1, std::future::pending).is_first, "the next one begins anew");
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_ended_is_not_joined() {
+        let coalescer = Coalescer::<u8, usize>::default();
+        let (one, held) = (coalescer.join(&1, || async { 1 }), coalescer.join(&1, || async { 0 }));
+        assert_eq!(one.outcome().await, Some(1));
+        let next = coalescer.join(&1, || async { 2 });
+        assert!(next.is_first);
+        drop(held);
+        assert_eq!(coalescer.in_flight(), 1, "the end of the one before is not its end");
+        assert_eq!(next.outcome().await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_panics_leaves_nobody_waiting() {
+        let coalescer = Coalescer::<u8, usize>::default();
+        let one = coalescer.join(&1, || async { panic!("a flight fell from the sky (this is a test)") });
+        let two = coalescer.join(&1, std::future::pending);
+        assert_eq!(futures::join!(one.outcome(), two.outcome()), (None, None));
+        assert_eq!(coalescer.in_flight(), 0);
     }
 }

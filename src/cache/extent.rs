@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::merge::{merge_annotations, merge_series};
+use crate::merge::merge_series;
 use crate::model::grid::StepGrid;
-use crate::model::response::{Piece, RangeAnswer};
+use crate::model::response::{Annotations, Piece, RangeAnswer};
 use crate::model::series::{Matrix, SeriesSpans, Span};
 use crate::model::time::Timestamp;
 
@@ -22,6 +22,27 @@ pub struct Extent {
     pub answer: Arc<RangeAnswer>,
     /// The wall clock at the door when the query came in that it was fetched for.
     pub fetched_at: Timestamp,
+    /// What its instants read.
+    pub reads: Reads,
+}
+
+/// The latest data that the evaluation of an instant reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// How far past the instant, in milliseconds.
+    pub ahead_ms: i64,
+    /// Whichever the instant, if there is such a time.
+    pub nailed: Option<Timestamp>,
+}
+
+impl Reads {
+    /// The instants of `grid` that read nothing after `horizon`: the first ones, up to some point.
+    pub fn settled(self, grid: &StepGrid, horizon: Timestamp) -> Option<StepGrid> {
+        if self.nailed.is_some_and(|nailed| nailed > horizon) {
+            return None;
+        }
+        grid.until(Timestamp::from_ms(horizon.ms().saturating_sub(self.ahead_ms)))
+    }
 }
 
 /// How long extents hold.
@@ -45,17 +66,20 @@ impl Lifetimes {
         if age < self.out_of_order_ttl || self.out_of_order_window.is_zero() {
             return Some(grid);
         }
-        grid.until(extent.fetched_at.before(self.out_of_order_window))
+        extent.reads.settled(&grid, extent.fetched_at.before(self.out_of_order_window))
     }
 
     /// How far apart the ages of two extents may be so that merging them costs the younger little of its life.
     fn mergeable_within(&self, older: &Extent) -> Duration {
         let window_begins = older.fetched_at.before(self.out_of_order_window);
-        let unsettled = !self.out_of_order_window.is_zero() && older.answer.grid.last() > window_begins;
-        if unsettled { self.ttl.min(self.out_of_order_ttl) / 8 } else { self.ttl / 8 }
+        let grid = older.answer.grid;
+        let is_settled = self.out_of_order_window.is_zero() || older.reads.settled(&grid, window_begins) == Some(grid);
+        if is_settled { self.ttl / 8 } else { self.ttl.min(self.out_of_order_ttl) / 8 }
     }
 }
 
+/// Extents are not merged into one of more bytes: merging copies, and a text is shorter than 4 GiB.
+const MOST_MERGED_BYTES: usize = 64 << 20;
 /// More extents than this in one slot are merged whatever their ages.
 const MOST_EXTENTS: usize = 32;
 
@@ -129,10 +153,13 @@ impl Slot {
     /// Makes one of the extents `i - 1` and `i`, if they are neighbours and can be told apart again.
     fn merge_at(&mut self, i: usize) {
         let (left, right) = (&self.extents[i - 1], &self.extents[i]);
-        let divisible = left.answer.is_divisible() && right.answer.is_divisible();
-        let Some(grid) = left.answer.grid.join(&right.answer.grid).filter(|_| divisible) else { return };
+        let is_divisible = left.answer.is_divisible() && right.answer.is_divisible();
+        let bytes = left.answer.matrix.text().len() + right.answer.matrix.text().len();
+        let is_mergeable = is_divisible && bytes <= MOST_MERGED_BYTES && left.reads == right.reads;
+        let Some(grid) = left.answer.grid.join(&right.answer.grid).filter(|_| is_mergeable) else { return };
         let merged = Extent {
             fetched_at: left.fetched_at.min(right.fetched_at),
+            reads: left.reads,
             answer: Arc::new(concatenate(grid, [left, right])),
         };
         self.extents.splice(i - 1..=i, [merged]);
@@ -150,7 +177,7 @@ impl Slot {
 
 impl Extent {
     fn part(&self, grid: &StepGrid) -> Self {
-        Self { answer: Arc::new(self.answer.extract(grid)), fetched_at: self.fetched_at }
+        Self { answer: Arc::new(self.answer.extract(grid)), ..self.clone() }
     }
 }
 
@@ -179,5 +206,5 @@ fn concatenate(grid: StepGrid, extents: [&Extent; 2]) -> RangeAnswer {
         });
     });
     let text = Bytes::from(text.into_boxed_slice());
-    RangeAnswer { grid, matrix: Matrix::new(text, series), annotations: merge_annotations(&pieces), stats: None }
+    RangeAnswer { grid, matrix: Matrix::new(text, series), annotations: Annotations::default(), stats: None }
 }

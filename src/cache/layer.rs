@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::extent::{Extent, Lifetimes, Slot};
 use super::key::{Identity, Slots};
-use super::plan::{Lookup, NotKept, admit, final_instants, look_up};
+use super::plan::{Lookup, NotKept, admit, final_instants, look_up, reads};
 use super::store::memory::MemoryStore;
 use crate::config;
 use crate::metrics::Metrics;
@@ -80,8 +80,9 @@ impl ExtentCache {
         if finals != answer.grid {
             Metrics::count(&self.metrics.cache_not_kept, NotKept::Fresh.as_str());
         }
+        let reads = reads(planned);
         for (index, part) in key.slots.of(&finals) {
-            let fresh = Extent { answer: Arc::new(answer.extract(&part)), fetched_at: now };
+            let fresh = Extent { answer: Arc::new(answer.extract(&part)), fetched_at: now, reads };
             self.store.update(&key.identity, index, |slot| slot.with(fresh, now, &self.lifetimes));
             self.metrics.cache_kept.inc();
         }

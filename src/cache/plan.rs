@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::extent::{Extent, Lifetimes, Slot};
+use super::extent::{Extent, Lifetimes, Reads, Slot};
 use crate::model::grid::StepGrid;
 use crate::model::response::{Piece, RangeAnswer};
 use crate::model::time::Timestamp;
@@ -89,25 +89,21 @@ pub fn assemble(held: Vec<Piece>, fetched: Vec<Piece>) -> Vec<Piece> {
     pieces
 }
 
+/// What the instants of a query read.
+pub fn reads(planned: &PlannedQuery) -> Reads {
+    let (facts, query) = (&planned.facts, &planned.query);
+    let nailed_ms = facts.nailed_ms(query.grid.start().ms(), query.end.ms()).max();
+    Reads { ahead_ms: facts.ahead_ms(), nailed: nailed_ms.map(Timestamp::from_ms) }
+}
+
 /// The instants of `grid` whose answers are final at `now`: all they read is older than `freshness`.
-///
-/// What an instant reads grows with the instant, so these are the first ones, up to some point.
 pub fn final_instants(
     planned: &PlannedQuery,
     grid: &StepGrid,
     now: Timestamp,
     freshness: Duration,
 ) -> Option<StepGrid> {
-    let (facts, asked, horizon) = (&planned.facts, &planned.query, now.before(freshness).ms());
-    let reads_ms = |t: Timestamp| facts.latest_read_ms(t.ms(), asked.grid.start().ms(), asked.end.ms());
-    if reads_ms(grid.start()) > horizon {
-        return None;
-    }
-    if reads_ms(grid.last()) <= horizon {
-        return Some(*grid);
-    }
-    let ahead_ms = reads_ms(grid.last()).saturating_sub(grid.last().ms());
-    grid.until(Timestamp::from_ms(horizon.saturating_sub(ahead_ms)))
+    reads(planned).settled(grid, now.before(freshness))
 }
 
 /// Why an answer was not kept.

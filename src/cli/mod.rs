@@ -25,6 +25,9 @@ struct Args {
     /// The base URL of the server that answers; overrides the file.
     #[arg(long = "downstream.url", value_name = "URL")]
     downstream_url: Vec<String>,
+    /// How many connections are served at the same time; more wait.
+    #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512)]
+    max_connections: usize,
     /// How long requests in flight may take to finish after SIGTERM, in seconds.
     #[arg(long = "web.shutdown-timeout", value_name = "SECONDS", default_value_t = 120)]
     shutdown_timeout: u64,
@@ -73,7 +76,8 @@ fn serve(args: &Args) -> Result<(), String> {
             }
             stopping.stop();
         };
-        server::serve(listener, router(app), stop, Duration::from_secs(args.shutdown_timeout)).await;
+        let grace = Duration::from_secs(args.shutdown_timeout);
+        server::serve(listener, router(app), args.max_connections, stop, grace).await;
         Ok(())
     })
 }

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
+use moka::sync::Cache;
 use serde::Deserialize;
-use tokio::sync::Mutex;
 
 use super::http::{Downstream, PartRequest};
 use crate::model::params::Encoded;
@@ -20,6 +20,8 @@ const REMEMBERED: Duration = Duration::from_mins(5);
 const TRIED_AGAIN: Duration = Duration::from_secs(10);
 /// No query waits longer than this to know it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// At most so many servers are remembered.
+const MOST_REMEMBERED: u64 = 1000;
 
 /// A version of Prometheus's engine, if the server told it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,36 +66,46 @@ impl Engine {
 }
 
 /// Asks for the engine when it is needed, and remembers it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EngineProbe {
-    known: Mutex<Option<(Engine, Instant)>>,
+    known: Cache<EngineKey, (Engine, Instant)>,
+}
+
+/// A path prefix may lead to one server and a tenant's header to another: what was asked how.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EngineKey {
+    /// The path of a range query.
+    pub path: String,
+    /// The headers by which a server is chosen, or chooses.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Default for EngineProbe {
+    fn default() -> Self {
+        Self { known: Cache::new(MOST_REMEMBERED) }
+    }
 }
 
 impl EngineProbe {
-    /// The engine behind a range query's path, asked with that query's headers; an unknown one if it does not answer soon.
-    pub async fn known(&self, downstream: &Downstream, path: &str, headers: &Arc<HeaderMap>) -> Engine {
-        let asked = self.ask(downstream, path, headers);
-        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_default()
-    }
-
-    async fn ask(&self, downstream: &Downstream, path: &str, headers: &Arc<HeaderMap>) -> Engine {
-        let mut known = self.known.lock().await;
-        if let Some((engine, until)) = *known
+    /// The engine that answers a range query, asked with that query's headers; an unknown one if it does not tell soon.
+    pub async fn known(&self, downstream: &Downstream, key: EngineKey, headers: &Arc<HeaderMap>) -> Engine {
+        if let Some((engine, until)) = self.known.get(&key)
             && Instant::now() < until
         {
             return engine;
         }
+        let Some(prefix) = key.path.strip_suffix("/query_range") else { return Engine::default() };
         let request = PartRequest {
             method: Method::GET,
-            path: path.replace("/query_range", "/status/buildinfo"),
+            path: format!("{prefix}/status/buildinfo"),
             params: Encoded { url_query: String::new(), body: None },
             headers: Arc::clone(headers),
             deadline: Instant::now() + PATIENCE,
         };
-        let answer = downstream.fetch(&request).await.ok().filter(|answer| answer.status.is_success());
+        let answer = downstream.fetch(&request).await.ok().filter(|answer| answer.status == StatusCode::OK);
         let engine = answer.map_or_else(Engine::default, |answer| Engine::read(&answer.body));
         let lasts = if engine.version.is_some() { REMEMBERED } else { TRIED_AGAIN };
-        *known = Some((engine, Instant::now() + lasts));
+        self.known.insert(key, (engine, Instant::now() + lasts));
         engine
     }
 }

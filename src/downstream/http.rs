@@ -4,6 +4,7 @@
 //! its `Content-Length` says, and is an answer only when HTTP says that it is complete. Dropping a future here drops the
 //! connection, which is how a client that left stops the work downstream. Redirects are handed on, never followed.
 
+use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -54,12 +55,12 @@ const NOT_FOR_PARTS: [HeaderName; 11] = [
     header::IF_UNMODIFIED_SINCE,
 ];
 
+/// A kept connection that the server had closed already ends at once; later it is the server that ended over the query.
+const REUSE_RACE: Duration = Duration::from_millis(250);
 /// Bodies of a whole gzip stream that are this much larger than it are taken for bombs.
 const MAX_GZIP_RATIO: u64 = 200;
 /// … once they are larger than this.
 const GZIP_RATIO_FROM: u64 = 1 << 20;
-/// An error's body is kept to this length.
-const MAX_ERROR_BYTES: u64 = 1 << 20;
 
 /// A range part on its way.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ pub struct PartRequest {
     pub path: String,
     /// The parameters, those of the part in place.
     pub params: Encoded,
-    /// The client's headers.
+    /// The client's headers, as [`for_parts`] leaves them.
     pub headers: Arc<HeaderMap>,
     /// When the answer stops being of use.
     pub deadline: Instant,
@@ -173,38 +174,36 @@ impl Downstream {
 
     /// Asks for a range part and collects its whole answer.
     pub async fn fetch(&self, part: &PartRequest) -> Result<Answer, ApiError> {
-        let work = async {
+        self.in_time(part.deadline, async {
             let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
-            let started = Instant::now();
-            let _in_flight = InFlight::new(&self.metrics);
+            let mut in_flight = InFlight::new(&self.metrics);
             let answer = self.exchange(part).await;
-            let code = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
-            self.metrics.downstream_requests.get_or_create(&CodeLabels { code }).inc();
-            self.metrics.downstream_duration.observe(started.elapsed().as_secs_f64());
+            in_flight.code = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
             answer
+        })
+        .await
+    }
+
+    async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let too_late = || {
+            let message = format!(
+                "no answer from the downstream {} in time (the request's timeout, or downstream.timeout)",
+                self.base.authority
+            );
+            Err(ApiError::new(ErrorKind::Timeout, message))
         };
-        match tokio::time::timeout_at(part.deadline.into(), work).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ApiError::new(
-                ErrorKind::Timeout,
-                format!(
-                    "no answer from the downstream {} in time (the request's timeout, or downstream.timeout)",
-                    self.base.authority
-                ),
-            )),
-        }
+        tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| too_late())
     }
 
     async fn exchange(&self, part: &PartRequest) -> Result<Answer, ApiError> {
         let response =
             self.ask_again_if_closed(|| self.part_request(part)).await?.map_err(|error| self.unreachable(&error))?;
         let (head, body) = response.into_parts();
-        let limit = if head.status.is_success() {
-            self.max_response_bytes
-        } else {
-            MAX_ERROR_BYTES.min(self.max_response_bytes)
-        };
-        let body = self.collect(&head.headers, body, limit).await?;
+        let body = self.collect(&head.headers, body, self.max_response_bytes).await?;
         if head.status.is_success() {
             self.metrics.downstream_response_bytes.inc_by(body.len() as u64);
         }
@@ -217,9 +216,7 @@ impl Downstream {
         *request.method_mut() = part.method.clone();
         *request.uri_mut() = self.base.uri(&part.path, query)?;
         let headers = request.headers_mut();
-        for (name, value) in end_to_end(&part.headers).filter(|(name, _)| !NOT_FOR_PARTS.contains(name)) {
-            headers.append(name, value.clone());
-        }
+        headers.extend(part.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(body) = &part.params.body {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -232,7 +229,7 @@ impl Downstream {
     async fn collect(&self, headers: &HeaderMap, mut body: Incoming, limit: u64) -> Result<Bytes, ApiError> {
         let is_gzip = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
             None | Some(b"identity" | b"") => false,
-            Some(b"gzip") => true,
+            Some(gzip) if gzip.eq_ignore_ascii_case(b"gzip") || gzip.eq_ignore_ascii_case(b"x-gzip") => true,
             Some(_) => return Err(self.unusable("its content encoding was not asked for")),
         };
         // What the server says about the length is a hint, not a promise.
@@ -252,6 +249,7 @@ impl Downstream {
         let (mut head, body) = request.into_parts();
         head.uri = self.base.uri(head.uri.path(), head.uri.query())?;
         head.headers = forwarded(&head.headers);
+        head.version = Version::HTTP_11;
         let response = self.client.request(Request::from_parts(head, body)).await;
         self.forwarded_answer(response)
     }
@@ -261,6 +259,7 @@ impl Downstream {
         &self,
         head: &http::request::Parts,
         body: Bytes,
+        deadline: Instant,
     ) -> Result<Response<Incoming>, ApiError> {
         let request = || {
             let mut request = Request::new(AnyBody::from(body.clone()));
@@ -269,7 +268,7 @@ impl Downstream {
             *request.headers_mut() = forwarded(&head.headers);
             Ok(request)
         };
-        let response = self.ask_again_if_closed(request).await?;
+        let response = self.in_time(deadline, self.ask_again_if_closed(request)).await?;
         self.forwarded_answer(response)
     }
 
@@ -278,8 +277,11 @@ impl Downstream {
         &self,
         request: impl Fn() -> Result<Request<AnyBody>, ApiError>,
     ) -> Result<Result<Response<Incoming>, ClientError>, ApiError> {
+        let began = Instant::now();
         match self.client.request(request()?).await {
-            Err(error) if !error.is_connect() => Ok(self.client.request(request()?).await),
+            Err(error) if is_closed(&error) && began.elapsed() < REUSE_RACE => {
+                Ok(self.client.request(request()?).await)
+            }
             other => Ok(other),
         }
     }
@@ -293,6 +295,7 @@ impl Downstream {
         let mut response = response.map_err(|error| self.unreachable(&error))?;
         let headers = end_to_end(response.headers()).map(|(name, value)| (name.clone(), value.clone())).collect();
         *response.headers_mut() = headers;
+        *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }
 
@@ -329,7 +332,7 @@ struct Sink {
 
 enum Target {
     Plain(Vec<u8>),
-    Gzip(Box<flate2::write::GzDecoder<Bounded>>),
+    Gzip(Box<flate2::write::MultiGzDecoder<Bounded>>),
 }
 
 enum SinkError {
@@ -364,7 +367,7 @@ impl Sink {
     fn new(hint: usize, is_gzip: bool, limit: u64) -> Self {
         let target = if is_gzip {
             let bounded = Bounded { bytes: Vec::new(), limit, is_full: false };
-            Target::Gzip(Box::new(flate2::write::GzDecoder::new(bounded)))
+            Target::Gzip(Box::new(flate2::write::MultiGzDecoder::new(bounded)))
         } else {
             Target::Plain(Vec::with_capacity(hint))
         };
@@ -399,25 +402,51 @@ impl Sink {
     fn finish(self) -> Result<Bytes, SinkError> {
         match self.target {
             Target::Plain(bytes) => Ok(bytes.into()),
-            Target::Gzip(decoder) => decoder.finish().map(|bounded| bounded.bytes.into()).map_err(SinkError::Gzip),
+            Target::Gzip(mut decoder) => match decoder.try_finish() {
+                Err(_) if decoder.get_ref().is_full => Err(SinkError::TooLarge { limit: self.limit }),
+                Err(error) => Err(SinkError::Gzip(error)),
+                Ok(()) => Ok(std::mem::take(&mut decoder.get_mut().bytes).into()),
+            },
         }
     }
 }
 
 /// Counts a request as in flight while it lives.
-struct InFlight<'m>(&'m Metrics);
+struct InFlight<'m> {
+    metrics: &'m Metrics,
+    began: Instant,
+    /// The status code; 0 until there is one.
+    code: u16,
+}
 
 impl<'m> InFlight<'m> {
     fn new(metrics: &'m Metrics) -> Self {
         metrics.downstream_in_flight.inc();
-        Self(metrics)
+        Self { metrics, began: Instant::now(), code: 0 }
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.downstream_in_flight.dec();
+        self.metrics.downstream_in_flight.dec();
+        self.metrics.downstream_requests.get_or_create(&CodeLabels { code: self.code }).inc();
+        self.metrics.downstream_duration.observe(self.began.elapsed().as_secs_f64());
     }
+}
+
+/// Those of a client's headers that a part is sent with, and that may stand in a key: what `Connection` names is neither.
+pub fn for_parts(headers: &HeaderMap) -> HeaderMap {
+    let kept = end_to_end(headers).filter(|(name, _)| !NOT_FOR_PARTS.contains(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Whether the connection ended before there was an answer.
+fn is_closed(error: &ClientError) -> bool {
+    let cause = std::error::Error::source(error);
+    cause.and_then(|cause| cause.downcast_ref::<hyper::Error>()).is_some_and(|cause| {
+        let reset = std::error::Error::source(cause).and_then(|io| io.downcast_ref::<std::io::Error>());
+        cause.is_incomplete_message() || reset.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionReset)
+    })
 }
 
 /// The headers that travel from end to end: not those of one connection, nor those that `Connection` names.

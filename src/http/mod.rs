@@ -12,9 +12,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use http::{Method, StatusCode, header};
-use tower_http::compression::CompressionLayer;
 
 use crate::cache::layer::ExtentCache;
 use crate::config::Config;
@@ -58,8 +57,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(|| async { "promfront is Healthy.\n" }))
         .route("/-/ready", get(ready))
+        .route("/-/reload", any(no_lifecycle))
+        .route("/-/quit", any(no_lifecycle))
         .fallback(route)
-        .layer(CompressionLayer::new().compress_when(reply::is_ours))
         .with_state(app)
 }
 
@@ -74,6 +74,11 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "promfront is stopping.\n").into_response();
     }
     "promfront is Ready.\n".into_response()
+}
+
+/// Ours, so that a stranger's `POST` never reaches the downstream's.
+async fn no_lifecycle() -> Response {
+    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response()
 }
 
 /// A range query is recognised under any path prefix, since a datasource URL may have one.

@@ -1,7 +1,7 @@
 //! `query_range`: from the request to the pipeline, and from its reply to the response.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{Method, header};
 
 use super::{App, reply};
+use crate::downstream::http::for_parts;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{ResultLabels, Word};
 use crate::model::params::Params;
@@ -23,6 +24,8 @@ use crate::wire::request::read_range_query;
 
 /// Go reads at most this much of a form.
 const MAX_FORM_BYTES: usize = 10 << 20;
+/// A form that takes longer to arrive is not waited for.
+const FORM_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Answers one range query.
 pub(super) async fn answer(app: &App, request: Request, began: Instant) -> Response {
@@ -47,21 +50,30 @@ pub(super) async fn answer(app: &App, request: Request, began: Instant) -> Respo
 }
 
 async fn judge(app: &App, head: &Parts, form: Option<Params>, body: Bytes, began: Instant) -> (Response, Verdict) {
+    let whole = async |deadline, verdict| pass_whole(app, head, body.clone(), deadline, verdict).await;
+    // What a browser may do with an answer to another origin is for the server to say, in headers of its own.
+    if head.headers.contains_key(header::ORIGIN) {
+        return whole(began + app.timeout, Verdict::new(Status::Bypass, "cross-origin")).await;
+    }
     let Some(query) = form.and_then(read_range_query) else {
-        return pass_whole(app, head, body, Verdict::new(Status::Bypass, "not-understood")).await;
+        return whole(began + app.timeout, Verdict::new(Status::Bypass, "not-understood")).await;
     };
+    let context = context(app, &query, began);
+    let deadline = context.deadline;
     let incoming = Incoming {
         method: head.method.clone(),
         path: head.uri.path().to_owned(),
-        headers: Arc::new(head.headers.clone()),
-        context: context(app, &query, began),
+        headers: Arc::new(for_parts(&head.headers)),
+        context,
         query,
     };
     match app.pipeline.answer(incoming).await {
-        (Reply::Answer { chunks, is_no_store }, verdict) => (reply::answer(chunks, is_no_store), verdict),
+        (Reply::Answer { chunks, is_no_store }, verdict) => {
+            (reply::answer(&head.headers, chunks, is_no_store), verdict)
+        }
         (Reply::Theirs(answer), verdict) => (reply::theirs(&answer), verdict),
         (Reply::Ours(error), verdict) => (reply::error(&error), verdict),
-        (Reply::PassWhole, verdict) => pass_whole(app, head, body, verdict).await,
+        (Reply::PassWhole, verdict) => whole(deadline, verdict).await,
     }
 }
 
@@ -72,18 +84,22 @@ fn context(app: &App, query: &RangeQuery, began: Instant) -> Context {
 }
 
 /// The request as it came, to the downstream, and its answer as it comes.
-async fn pass_whole(app: &App, head: &Parts, body: Bytes, verdict: Verdict) -> (Response, Verdict) {
-    match app.downstream.forward_whole(head, body).await {
+async fn pass_whole(app: &App, head: &Parts, body: Bytes, deadline: Instant, verdict: Verdict) -> (Response, Verdict) {
+    match app.downstream.forward_whole(head, body, deadline).await {
         Ok(response) => (response.map(Body::new), verdict),
         Err(error) => {
-            (reply::error(&error), Verdict { status: Status::Error, reason: error.kind.error_type(), ..verdict })
+            let verdict = Verdict { status: Status::Error, reason: error.kind.error_type(), ..verdict };
+            (reply::error(&error), verdict)
         }
     }
 }
 
 /// The parameters, if they can be read, and the body as it came.
 async fn read_form(head: &Parts, body: Body) -> Result<(Option<Params>, Bytes), ApiError> {
-    let body = to_bytes(body, MAX_FORM_BYTES).await.map_err(|error| {
+    let read = tokio::time::timeout(FORM_TIMEOUT, to_bytes(body, MAX_FORM_BYTES));
+    let too_slow =
+        |_| ApiError::new(ErrorKind::BadData, format!("the request's body did not arrive in {FORM_TIMEOUT:?}"));
+    let body = read.await.map_err(too_slow)?.map_err(|error| {
         ApiError::new(
             ErrorKind::BadData,
             format!("the request's body can't be read, or is larger than {MAX_FORM_BYTES} bytes: {error}"),

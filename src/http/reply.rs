@@ -1,14 +1,17 @@
 //! Answers and errors as HTTP responses, and the headers that tell what happened.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures::stream;
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Extensions, StatusCode, Version};
 
 use crate::downstream::http::Answer;
 use crate::error::ApiError;
@@ -23,32 +26,73 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LISTED_RANGES: usize = 12;
 /// Bodies shorter than this are not worth compressing.
 const COMPRESS_FROM: usize = 1024;
+/// So much is compressed before the connection gets its turn.
+const COMPRESSED_CHUNK: usize = 64 << 10;
 
-/// Marks a body that was written here, as opposed to one that only passes through.
-#[derive(Clone, Copy, Debug)]
-struct Ours {
-    is_large: bool,
-}
-
-/// Only what was written here is compressed; what passes through keeps the encoding it came with.
-pub(super) fn is_ours(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
-    extensions.get::<Ours>().is_some_and(|ours| ours.is_large)
-}
-
-/// A range answer, chunk by chunk.
-pub(super) fn answer(chunks: Vec<Bytes>, is_no_store: bool) -> Response {
+/// A range answer, chunk by chunk; compressed if the client asks for it.
+pub(super) fn answer(asked: &HeaderMap, chunks: Vec<Bytes>, is_no_store: bool) -> Response {
     let length: usize = chunks.iter().map(Bytes::len).sum();
-    let body = match <[Bytes; 1]>::try_from(chunks) {
-        Ok([whole]) => Body::from(whole),
-        Err(chunks) => Body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, std::convert::Infallible>))),
+    let is_large = length >= COMPRESS_FROM;
+    let mut response = if is_large && accepts_gzip(asked) {
+        let mut response = json(StatusCode::OK, body(Gzip::new(chunks)));
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+    } else {
+        let mut response = json(StatusCode::OK, body(chunks.into_iter()));
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response
     };
-    let mut response = json(StatusCode::OK, body);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    response.extensions_mut().insert(Ours { is_large: length >= COMPRESS_FROM });
+    if is_large {
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
     if is_no_store {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
+}
+
+fn body(chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    Body::from_stream(stream::iter(chunks.map(Ok::<_, std::convert::Infallible>)))
+}
+
+/// Prometheus looks for the very word.
+fn accepts_gzip(asked: &HeaderMap) -> bool {
+    let values = asked.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim() == "gzip")
+}
+
+/// Compresses chunks as they are taken.
+struct Gzip {
+    chunks: std::vec::IntoIter<Bytes>,
+    current: Bytes,
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Gzip {
+    fn new(chunks: Vec<Bytes>) -> Self {
+        let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        Self { chunks: chunks.into_iter(), current: Bytes::new(), encoder: Some(encoder) }
+    }
+}
+
+impl Iterator for Gzip {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        const IN_MEMORY: &str = "a vector takes every write";
+        let mut encoder = self.encoder.take()?;
+        while encoder.get_ref().len() < COMPRESSED_CHUNK {
+            if self.current.is_empty() {
+                let Some(next) = self.chunks.next() else { return Some(encoder.finish().expect(IN_MEMORY).into()) };
+                self.current = next;
+            }
+            let taken = self.current.split_to(self.current.len().min(COMPRESSED_CHUNK));
+            encoder.write_all(&taken).expect(IN_MEMORY);
+        }
+        let compressed = std::mem::take(encoder.get_mut());
+        self.encoder = Some(encoder);
+        Some(compressed.into())
+    }
 }
 
 /// An error of ours in Prometheus's form.

@@ -19,6 +19,9 @@ pub enum Place {
     Url,
 }
 
+/// More pairs than this are not read: no client of ours sends so many, and each costs more memory than it is long.
+const MOST_PAIRS: usize = 1000;
+
 /// One `name=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
@@ -93,7 +96,7 @@ impl Params {
 
 fn read_pairs(place: Place, text: &str, pairs: &mut Vec<Pair>) -> Option<()> {
     for raw in text.split('&').filter(|raw| !raw.is_empty()) {
-        if raw.contains(';') {
+        if raw.contains(';') || pairs.len() == MOST_PAIRS {
             return None;
         }
         let (name, value) = raw.split_once('=').unwrap_or((raw, ""));
@@ -162,5 +165,7 @@ mod tests {
             assert_eq!(Params::read(None, Some(bad.as_bytes())), None, "{bad}");
         }
         assert_eq!(Params::read(None, Some(b"a=\xff")), None);
+        assert!(Params::read(Some(&"a&".repeat(1000)), None).is_some());
+        assert_eq!(Params::read(Some(&"a&".repeat(1000)), Some(b"b")), None);
     }
 }

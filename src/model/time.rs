@@ -8,8 +8,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Beyond this many milliseconds (about 142,000 years) float seconds no longer hold a millisecond.
-const LAST_EXACT_MS: i64 = 1 << 52;
+/// Beyond this many milliseconds (292 years around 1970) the server's nanoseconds overflow, and with them its sense.
+const LAST_EXACT_MS: i64 = i64::MAX / 1_000_000;
 
 /// An instant: milliseconds since the Unix epoch, the resolution of PromQL's engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,9 +101,11 @@ impl Step {
         self.0
     }
 
-    /// Reads a `step` parameter as Prometheus does; what is below a millisecond is cut off, as its engine does.
+    /// Reads a `step` parameter as Prometheus does. One with a part of a millisecond is not read: its server counts the
+    /// points with that part and its engine evaluates them without.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::from_ms(parse_duration_ns(text)? / 1_000_000)
+        let ns = parse_duration_ns(text)?;
+        Self::from_ms(ns / 1_000_000).filter(|_| ns % 1_000_000 == 0)
     }
 }
 
@@ -178,8 +180,12 @@ fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     if !zone_fits || fraction == 1 || fraction > 10 || &text[17..19] == "60" {
         return None;
     }
-    let instant: jiff::Timestamp = text.parse().ok()?;
-    Some(Timestamp(i64::try_from(instant.as_nanosecond().div_euclid(1_000_000)).ok()?))
+    // Go knows no zone a day away. A part of a millisecond counts for Go's server and not for its engine, as in a step.
+    if zone.len() == 6 && &zone[1..3] > "23" {
+        return None;
+    }
+    let ns = text.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
+    Some(Timestamp(i64::try_from(ns / 1_000_000).ok().filter(|_| ns % 1_000_000 == 0)?))
 }
 
 fn parse_duration_ns(text: &str) -> Option<i64> {
@@ -249,7 +255,9 @@ mod tests {
             (".5", Some(500)),
             ("2015-06-03T13:21:58.555Z", Some(1_433_337_718_555)),
             ("2015-06-03T14:21:58.555+01:00", Some(1_433_337_718_555)),
-            ("2015-06-03T13:21:58.555999999Z", Some(1_433_337_718_555)),
+            ("2015-06-03T13:21:58.555000000Z", Some(1_433_337_718_555)),
+            ("2015-06-03T13:21:58.555999999Z", None),
+            ("2015-06-03T13:21:58+25:00", None),
             ("1969-12-31T23:59:59.999Z", Some(-1)),
             ("", None),
             ("x", None),
@@ -269,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_to_the_same_millisecond() {
-        for base in [0, 1_543_578_564, 253_402_300_799, 4_398_046_511_103] {
+        for base in [0, 1_543_578_564, 9_223_372_035] {
             for fraction in 0..1000 {
                 for sign in [1, -1] {
                     let t = Timestamp(sign * (base * 1000 + fraction));
@@ -305,7 +313,7 @@ mod tests {
             ("15", Some(15_000)),
             ("43.2", Some(43_200)),
             ("0.1", Some(100)),
-            ("0.0015", Some(1)),
+            ("0.0015", None),
             ("1m", Some(60_000)),
             ("1h30m", Some(5_400_000)),
             ("1y2w3d4h5m6s7ms", Some(((365 + 14 + 3) * 86_400 + 4 * 3600 + 306) * 1000 + 7)),

@@ -26,8 +26,8 @@ pub enum WholeRange {
     /// A metric name is dropped from series that may differ in nothing else: an error if any two of them appear
     /// anywhere in the range, be it at different instants.
     MayCollide,
-    /// A subquery that may fail, narrower than the step: it fails the whole range even between two steps, where no
-    /// piece would evaluate it.
+    /// A subquery that may fail, narrower than the step or run on past the last instant: it fails the whole range even
+    /// where no piece would evaluate it.
     GappedSubquery,
     /// `label_replace` or `label_join` may make series equal: the same error, from 2.51 to 3.8 only. It ranks last,
     /// so a caller that knows its downstream to be older or newer may disregard it.
@@ -88,11 +88,21 @@ impl Facts {
     /// `end_ms`. At least `t_ms`.
     #[must_use]
     pub fn latest_read_ms(&self, t_ms: i64, start_ms: i64, end_ms: i64) -> i64 {
+        self.nailed_ms(start_ms, end_ms).fold(t_ms.saturating_add(self.ahead_ms()), i64::max)
+    }
+
+    /// How far past the evaluated instant it may read; not negative.
+    #[must_use]
+    pub const fn ahead_ms(&self) -> i64 {
+        self.reach.past_instant_ms
+    }
+
+    /// The instants that it reads whichever is evaluated, for a client's range from `start_ms` to `end_ms`.
+    pub fn nailed_ms(&self, start_ms: i64, end_ms: i64) -> impl Iterator<Item = i64> + use<> {
         let reach = self.reach;
         let from_start = reach.past_start_ms.map(|past_ms| start_ms.saturating_add(past_ms));
         let from_end = reach.past_end_ms.map(|past_ms| end_ms.saturating_add(past_ms));
-        let nailed = [reach.absolute_ms, from_start, from_end].into_iter().flatten();
-        nailed.fold(t_ms.saturating_add(reach.past_instant_ms), i64::max)
+        [reach.absolute_ms, from_start, from_end].into_iter().flatten()
     }
 
     /// The longest stretch of data that one instant reads: ranges and subquery ranges, nested ones added up; 0 if
@@ -103,10 +113,11 @@ impl Facts {
         self.widest_range_ms
     }
 
-    /// Some reason if a range of this step must stay in one piece.
+    /// Some reason if a range of this step must stay in one piece. `ragged_ms` is how far its end lies past its last
+    /// instant: the server evaluates subqueries up to there.
     #[must_use]
-    pub fn whole_range(&self, step_ms: i64) -> Option<WholeRange> {
-        let has_gaps = self.coarsest_step_ms.is_some_and(|coarsest_ms| step_ms > coarsest_ms);
+    pub fn whole_range(&self, step_ms: i64, ragged_ms: i64) -> Option<WholeRange> {
+        let has_gaps = self.coarsest_step_ms.is_some_and(|coarsest_ms| step_ms > coarsest_ms || ragged_ms > 0);
         if has_gaps { Some(WholeRange::GappedSubquery.or_earlier(self.whole_range)) } else { self.whole_range }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
-use crate::cache::coalesce::Coalescer;
+use crate::cache::coalesce::{Coalescer, Joined};
 use crate::cache::layer::{CacheKey, ExtentCache};
 use crate::downstream::http::{Answer, Downstream, PartRequest, names_no_store};
 use crate::error::{ApiError, ErrorKind};
@@ -26,7 +26,7 @@ pub struct Asked {
     pub method: Method,
     /// The client's path.
     pub path: String,
-    /// The client's headers.
+    /// The client's headers, those that a part is sent with.
     pub headers: Arc<HeaderMap>,
     /// What is asked.
     pub planned: PlannedQuery,
@@ -59,9 +59,7 @@ impl Asked {
     /// The client's request with the times of one part in it.
     fn part_request(&self, grid: &StepGrid) -> PartRequest {
         let PlannedQuery { query, pinned, .. } = &self.planned;
-        // Subqueries run on to the end that is asked for, past the last instant: the last part keeps the client's.
-        let end = if grid.last() == query.grid.last() { query.end } else { grid.last() };
-        let (start, end) = (grid.start().to_string(), end.to_string());
+        let (start, end) = (grid.start().to_string(), grid.last().to_string());
         let mut replaced = vec![("start", Some(start.as_str())), ("end", Some(end.as_str())), ("limit", None)];
         if *pinned != query.text() {
             replaced.push(("query", Some(pinned)));
@@ -110,16 +108,16 @@ impl PartFailure {
         }
     }
 
-    /// Whether the server judged the query itself, as opposed to the request or the moment.
-    pub fn judges_the_query(&self) -> bool {
-        const CODES: [StatusCode; 2] = [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
-        matches!(self, Self::Theirs(answer) if CODES.contains(&answer.status))
+    /// Whether the server judged what it was sent, rather than found itself unable to answer.
+    pub fn judges_the_question(&self) -> bool {
+        let of_the_moment = |code: StatusCode| code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS;
+        matches!(self, Self::Theirs(answer) if !of_the_moment(answer.status))
     }
 }
 
 type Outcome = Result<FetchedPart, PartFailure>;
 
-/// A flight is shared by those who would send the same bytes and wait equally long.
+/// A flight is shared by those who ask the same and wait equally long.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct FlightKey {
     identity: Arc<[u8]>,
@@ -159,14 +157,29 @@ impl Parts {
         }
         let timeout = asked.planned.query.timeout;
         let flight = FlightKey { identity: Arc::clone(key.identity.bytes()), grid, timeout };
-        let joined = self.flights.join(flight.clone(), begin);
+        let joined = self.flights.join(&flight, begin);
         if joined.is_first {
-            return joined.outcome.await;
+            return self.landed(asked, joined).await;
         }
         self.metrics.coalesced.inc();
-        match joined.outcome.await {
-            Err(failure) if failure.is_of_the_moment() => self.flights.join(flight, begin).outcome.await,
+        match self.landed(asked, joined).await {
+            Err(failure) if failure.is_of_the_moment() => self.landed(asked, self.flights.join(&flight, begin)).await,
             outcome => outcome.map(|part| FetchedPart { is_own: false, ..part }),
+        }
+    }
+
+    /// The outcome of a flight, as long as the request can wait for it.
+    async fn landed(&self, asked: &Asked, joined: Joined<FlightKey, Outcome>) -> Outcome {
+        match tokio::time::timeout_at(asked.context.deadline.into(), joined.outcome()).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => {
+                let message = "the answer of the downstream could not be read, which is a fault of promfront's own";
+                Err(PartFailure::Ours(ApiError::new(ErrorKind::Internal, message)))
+            }
+            Err(_) => {
+                let message = "no answer from the downstream in time (the request's timeout, or downstream.timeout)";
+                Err(PartFailure::Ours(ApiError::new(ErrorKind::Timeout, message)))
+            }
         }
     }
 }
@@ -187,7 +200,7 @@ impl Flight {
         if !reply.status.is_success() {
             return Err(PartFailure::Theirs(Arc::new(reply)));
         }
-        if !reply.is_json() {
+        if reply.status != StatusCode::OK || !reply.is_json() {
             return Err(self.refuse(Refused::Foreign(Foreign::Type)));
         }
         let answer = scan(&reply.body, &grid).map_err(|refused| self.refuse(refused))?;

@@ -20,7 +20,7 @@ pub fn read_range_query(params: Params) -> Option<RangeQuery> {
     let grid = StepGrid::new(start, step, end)?;
     let limit = match params.get("limit") {
         "" => None,
-        digits => Some(digits.parse::<u64>().ok()?).filter(|&limit| limit > 0),
+        digits => Some(u64::try_from(digits.parse::<i64>().ok()?).ok()?).filter(|&limit| limit > 0),
     };
     let timeout = match params.get("timeout") {
         "" => None,
@@ -62,6 +62,9 @@ mod tests {
             "query=up&start=1&end=0&step=1",
             "query=up&start=-1h&end=1&step=1",
             "query=up&start=0&end=1&step=1&limit=-1",
+            "query=up&start=0&end=1&step=1&limit=9223372036854775808",
+            "query=up&start=0&end=1&step=0.0015",
+            "query=up&start=1970-01-01T00:00:00.0000001Z&end=1&step=1",
             "query=up&start=0&end=1&step=1&timeout=x",
             "query=up&start=0&end=1&step=0.0001",
         ] {

@@ -15,6 +15,9 @@ use crate::model::grid::StepGrid;
 use crate::model::response::{Annotations, MergedSeries, RangeAnswer, Slice};
 use crate::model::series::{Matrix, SeriesSpans, Span, compare_metrics, compare_strings};
 
+/// Statistics are taken apart to be added up, which costs many times their length.
+const MOST_STATS_BYTES: usize = 1 << 20;
+
 /// Why a body was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -122,7 +125,7 @@ impl<'t> Scanner<'t> {
         if !self.cursor.take(b"\"success\"") {
             return self.refuse(Foreign::Type);
         }
-        if self.cursor.take(b",\"isPartial\":") && !self.cursor.take(b"false") {
+        if self.cursor.take(b",\"isPartial\":true") {
             return self.refuse(Foreign::Partial);
         }
         self.cursor.expect(b",\"data\":")?;
@@ -134,7 +137,6 @@ impl<'t> Scanner<'t> {
             self.annotations.infos = self.strings()?;
         }
         self.cursor.expect(b"}")?;
-        self.cursor.take(b"\n");
         if self.cursor.is_at_end() { Ok(()) } else { self.cursor.odd() }
     }
 
@@ -166,7 +168,7 @@ impl<'t> Scanner<'t> {
         let mut values =
             serde_json::Deserializer::from_slice(&self.text[start..]).into_iter::<&serde_json::value::RawValue>();
         match values.next() {
-            Some(Ok(stats)) if stats.get().starts_with('{') => {
+            Some(Ok(stats)) if stats.get().starts_with('{') && stats.get().len() <= MOST_STATS_BYTES => {
                 let text: Box<str> = stats.get().into();
                 self.cursor.expect(text.as_bytes())?;
                 Ok(text)
@@ -184,7 +186,8 @@ impl<'t> Scanner<'t> {
             strings.push(std::str::from_utf8(quoted).map_err(|_| Odd { at: inside.start })?.into());
             Ok(())
         })?;
-        Ok(strings)
+        // Prometheus leaves an empty list out, and so does the writer.
+        if strings.is_empty() { self.cursor.odd() } else { Ok(strings) }
     }
 
     /// `{"metric":{…},"values":[[t,"v"],…],"histograms":[[t,{…}],…]}`
