@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::merge::merge_series;
 use crate::model::grid::StepGrid;
-use crate::model::response::{Annotations, Piece, RangeAnswer};
+use crate::model::response::{Piece, RangeAnswer};
 use crate::model::series::{Matrix, SeriesSpans, Span};
 use crate::model::time::Timestamp;
 
@@ -69,11 +69,12 @@ impl Lifetimes {
         extent.reads.settled(&grid, extent.fetched_at.before(self.out_of_order_window))
     }
 
-    /// How far apart the ages of two extents may be so that merging them costs the younger little of its life.
-    fn mergeable_within(&self, older: &Extent) -> Duration {
+    /// How far apart the ages of two extents may be so that one of `grid`, with the older age, holds about as long as they
+    /// would: if part of it was unsettled at the older fetch, that part lives shorter.
+    fn mergeable_within(&self, older: &Extent, grid: &StepGrid) -> Duration {
         let window_begins = older.fetched_at.before(self.out_of_order_window);
-        let grid = older.answer.grid;
-        let is_settled = self.out_of_order_window.is_zero() || older.reads.settled(&grid, window_begins) == Some(grid);
+        let is_settled =
+            self.out_of_order_window.is_zero() || older.reads.settled(grid, window_begins).as_ref() == Some(grid);
         if is_settled { self.ttl / 8 } else { self.ttl.min(self.out_of_order_ttl) / 8 }
     }
 }
@@ -135,7 +136,8 @@ impl Slot {
             let is_due = left.answer.grid.len() <= 2 * right.answer.grid.len();
             let older = if left.fetched_at <= right.fetched_at { left } else { right };
             let apart = left.fetched_at.max(right.fetched_at).since(older.fetched_at);
-            if is_due && apart <= lifetimes.mergeable_within(older) {
+            let grid = left.answer.grid.hull(&right.answer.grid);
+            if is_due && apart <= lifetimes.mergeable_within(older, &grid) {
                 self.merge_at(i);
             }
             i -= 1;
@@ -150,12 +152,14 @@ impl Slot {
         }
     }
 
-    /// Makes one of the extents `i - 1` and `i`, if they are neighbours and can be told apart again.
+    /// Makes one of the extents `i - 1` and `i`, if they are neighbours and alike.
     fn merge_at(&mut self, i: usize) {
         let (left, right) = (&self.extents[i - 1], &self.extents[i]);
-        let is_divisible = left.answer.is_divisible() && right.answer.is_divisible();
+        // Two that say the same about themselves still say it together.
+        let is_alike = left.answer.annotations == right.answer.annotations && left.reads == right.reads;
+        let has_stats = left.answer.stats.is_some() || right.answer.stats.is_some();
         let bytes = left.answer.matrix.text().len() + right.answer.matrix.text().len();
-        let is_mergeable = is_divisible && bytes <= MOST_MERGED_BYTES && left.reads == right.reads;
+        let is_mergeable = is_alike && !has_stats && bytes <= MOST_MERGED_BYTES;
         let Some(grid) = left.answer.grid.join(&right.answer.grid).filter(|_| is_mergeable) else { return };
         let merged = Extent {
             fetched_at: left.fetched_at.min(right.fetched_at),
@@ -206,5 +210,6 @@ fn concatenate(grid: StepGrid, extents: [&Extent; 2]) -> RangeAnswer {
         });
     });
     let text = Bytes::from(text.into_boxed_slice());
-    RangeAnswer { grid, matrix: Matrix::new(text, series), annotations: Annotations::default(), stats: None }
+    let annotations = extents[0].answer.annotations.clone();
+    RangeAnswer { grid, matrix: Matrix::new(text, series), annotations, stats: None }
 }

@@ -123,7 +123,8 @@ impl<'t> Scanner<'t> {
     fn envelope(&mut self) -> Scan<()> {
         self.cursor.expect(b"{\"status\":")?;
         if !self.cursor.take(b"\"success\"") {
-            return self.refuse(Foreign::Type);
+            let is_a_status = self.cursor.peek() == Some(b'"');
+            return if is_a_status { self.refuse(Foreign::Type) } else { self.cursor.odd() };
         }
         if self.cursor.take(b",\"isPartial\":true") {
             return self.refuse(Foreign::Partial);

@@ -117,8 +117,9 @@ impl<'t> Cursor<'t> {
     #[inline]
     pub(super) fn sample_time(&mut self) -> Scan<i64> {
         let negative = self.take(b"-");
+        let leads_with_zero = self.peek() == Some(b'0');
         let (mut ms, digits) = self.digits(0);
-        if digits == 0 || digits > 15 {
+        if digits == 0 || digits > 15 || (leads_with_zero && digits > 1) {
             return self.odd();
         }
         let mut decimals = 0;
