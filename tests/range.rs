@@ -244,7 +244,11 @@ async fn those_who_waited_for_a_failure_try_once_more_together() {
             tokio::spawn(async move { Http::new().get(&url).await })
         })
         .collect();
-    until(|| async { promfront.metrics().await.sum("promfront_coalesced_parts_total", &[]) > 18.5 }).await;
+    let coalesced = async || promfront.metrics().await.sum("promfront_coalesced_parts_total", &[]);
+    until(|| async { coalesced().await > 18.5 }).await;
+    downstream.open_gate_for(1);
+    // Of the nineteen that waited in vain, one asks and eighteen wait for it.
+    until(|| async { coalesced().await > 18.5 + 18.0 }).await;
     downstream.open_gate();
     let mut codes: Vec<u16> = Vec::new();
     for one in asked {
@@ -396,6 +400,22 @@ async fn a_stream_is_not_held_back() {
     let first = body.frame().await.expect("there is one").expect("whole");
     assert_eq!(first.into_data().expect("data"), "data: ");
     assert!(body.frame().await.expect("something follows").is_err(), "the cut end is no sound end");
+}
+
+/// A server may close a kept connection just as it is used again; a read is then sent once more.
+#[tokio::test]
+async fn a_kept_connection_that_closed_is_no_error() {
+    // It closes after each answer without saying so.
+    let downstream = Scripted::start(|_| Some(ok(EMPTY.as_bytes()))).await;
+    let promfront = Promfront::before(&downstream.url);
+    let http = Http::new();
+    for i in 0..100 {
+        let range = format!("/api/v1/query_range?{}", range_params(&format!("up + {i}"), "0", "600", "60"));
+        for path in [range.as_str(), "/api/v1/labels", "/graph"] {
+            let answer = http.get(&format!("{}{path}", promfront.url)).await;
+            assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, EMPTY), "{i}: {path}");
+        }
+    }
 }
 
 /// What one hop's `Connection` names reaches neither the server nor the key: nobody can answer in another's name.

@@ -250,7 +250,12 @@ impl Downstream {
         head.uri = self.base.uri(head.uri.path(), head.uri.query())?;
         head.headers = forwarded(&head.headers);
         head.version = Version::HTTP_11;
-        let response = self.client.request(Request::from_parts(head, body)).await;
+        let response = if head.method.is_safe() && body.is_end_stream() {
+            let request = || Ok(Request::from_parts(head.clone(), AnyBody::empty()));
+            self.ask_again_if_closed(request).await?
+        } else {
+            self.client.request(Request::from_parts(head, body)).await
+        };
         self.forwarded_answer(response)
     }
 

@@ -158,20 +158,23 @@ impl Parts {
         let timeout = asked.planned.query.timeout;
         let flight = FlightKey { identity: Arc::clone(key.identity.bytes()), grid, timeout };
         let joined = self.flights.join(&flight, begin);
-        if joined.is_first {
-            return self.landed(asked, joined).await;
-        }
-        self.metrics.coalesced.inc();
+        let is_first = joined.is_first;
         match self.landed(asked, joined).await {
-            Err(failure) if failure.is_of_the_moment() => self.landed(asked, self.flights.join(&flight, begin)).await,
-            outcome => outcome.map(|part| FetchedPart { is_own: false, ..part }),
+            Err(failure) if !is_first && failure.is_of_the_moment() => {
+                self.landed(asked, self.flights.join(&flight, begin)).await
+            }
+            outcome => outcome,
         }
     }
 
     /// The outcome of a flight, as long as the request can wait for it.
     async fn landed(&self, asked: &Asked, joined: Joined<FlightKey, Outcome>) -> Outcome {
+        let is_own = joined.is_first;
+        if !is_own {
+            self.metrics.coalesced.inc();
+        }
         match tokio::time::timeout_at(asked.context.deadline.into(), joined.outcome()).await {
-            Ok(Some(outcome)) => outcome,
+            Ok(Some(outcome)) => outcome.map(|part| FetchedPart { is_own, ..part }),
             Ok(None) => {
                 let message = "the answer of the downstream could not be read, which is a fault of promfront's own";
                 Err(PartFailure::Ours(ApiError::new(ErrorKind::Internal, message)))

@@ -41,7 +41,7 @@ pub struct Scripted {
     pub url: String,
     asked: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
-    gate: watch::Sender<bool>,
+    gate: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
 
@@ -55,7 +55,7 @@ impl Scripted {
 
     /// As `start`, but no answer is sent before the gate is opened.
     pub async fn gated(script: impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        let (gate, entry) = watch::channel(false);
+        let (gate, entry) = watch::channel(0);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let (asked, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -76,7 +76,12 @@ impl Scripted {
 
     /// Lets the answers go.
     pub fn open_gate(&self) {
-        self.gate.send_replace(true);
+        self.open_gate_for(usize::MAX);
+    }
+
+    /// Lets the answers to the first so many requests go.
+    pub fn open_gate_for(&self, requests: usize) {
+        self.gate.send_replace(requests);
     }
 
     /// Resolves when so many requests have come in.
@@ -118,15 +123,15 @@ async fn until(happened: impl Fn() -> bool, what: &str) {
         .unwrap_or_else(|_| panic!("in vain: {what}"));
 }
 
-async fn serve(mut stream: TcpStream, script: &Script, counted: &AtomicUsize, mut entry: watch::Receiver<bool>) {
+async fn serve(mut stream: TcpStream, script: &Script, counted: &AtomicUsize, mut entry: watch::Receiver<usize>) {
     let mut received = Vec::new();
     let Some(asked) = read_request(&mut stream, &mut received).await else { return };
-    counted.fetch_add(1, Ordering::SeqCst);
+    let number = counted.fetch_add(1, Ordering::SeqCst);
     match script(&asked) {
         Some(answer) => {
             let mut more = [0];
             tokio::select! {
-                opened = entry.wait_for(|open| *open) => drop(opened),
+                opened = entry.wait_for(|allowed| number < *allowed) => drop(opened),
                 // The other side gave up.
                 _ = stream.read(&mut more) => return,
             }
