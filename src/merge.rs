@@ -71,7 +71,8 @@ impl<'p> PieceCursor<'p> {
 
 /// The annotations of all pieces: each once, at most ten of a kind, and then how many more, as Prometheus does.
 ///
-/// `None` if pieces cannot tell what the whole would say: where a list was cut short, or a text counts what it is about.
+/// `None` if pieces cannot tell what the whole would say: where a list was cut short, a text counts what it is about, or the
+/// same is said of two places in the query, of which the whole names one.
 pub fn merge_annotations(pieces: &[Piece], added_warning: Option<&str>) -> Option<Annotations> {
     if let ([only], None) = (pieces, added_warning) {
         return Some(only.answer.annotations.clone());
@@ -91,6 +92,9 @@ fn unite<'a>(texts: impl Iterator<Item = &'a Box<str>>, kind: &str) -> Option<Ve
             return None;
         }
         if !united.contains(text) {
+            if united.iter().any(|other| without_place(other) == without_place(text)) {
+                return None;
+            }
             united.push(text.clone());
         }
     }
@@ -100,6 +104,12 @@ fn unite<'a>(texts: impl Iterator<Item = &'a Box<str>>, kind: &str) -> Option<Ve
         united.push(format!("\"{omitted} more {kind} annotations omitted\"").into());
     }
     Some(united)
+}
+
+/// `PromQL info: … "x" (1:6)` without the place in the query.
+fn without_place(text: &str) -> &str {
+    let place = |c: char| c.is_ascii_digit() || c == ':';
+    text.strip_suffix(")\"").and_then(|text| text.trim_end_matches(place).strip_suffix(" (")).unwrap_or(text)
 }
 
 /// `N more … annotations omitted`, `… over N samples from T to T`, `… (N occurrences)`.

@@ -220,6 +220,10 @@ impl Pipeline {
         if query.grid.len() > MOST_INSTANTS {
             return Err("too-many-instants");
         }
+        if query.grid.step().ms() == 1 {
+            // A part of one instant could not be told from one of two.
+            return Err("too-fine");
+        }
         let facts = promql::read(query.text()).map_err(promql::Opaque::as_str)?;
         let ragged_ms = query.end.ms() - query.grid.last().ms();
         match facts.whole_range(query.grid.step().ms(), ragged_ms) {
@@ -307,6 +311,10 @@ impl Pipeline {
         let Some(annotations) = merge_annotations(&pieces, truncated.then_some(TRUNCATED)) else {
             return (Reply::PassWhole, Verdict::new(Status::Bypass, "annotations"));
         };
+        if !annotations.is_empty() && asked.planned.pinned != asked.planned.query.text() {
+            // They name places in the text, and the text that was sent is another.
+            return (Reply::PassWhole, Verdict::new(Status::Bypass, "annotations"));
+        }
         let chunks = writer.finish(&annotations, merge_stats(&pieces).as_deref());
         verdict.merge = began.elapsed();
         (Reply::Answer { chunks, is_no_store }, verdict)

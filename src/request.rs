@@ -26,6 +26,18 @@ pub struct RangeQuery {
 }
 
 impl RangeQuery {
+    /// Whether it asks for one instant, which servers evaluate by rules of its own: in another order, with other
+    /// annotations.
+    pub fn is_one_instant(&self) -> bool {
+        self.grid.start() == self.end
+    }
+
+    /// The `end` of a part. One of a single instant ends a millisecond later, before the next, so that the server takes it for
+    /// a part of a range.
+    pub fn end_of_part(&self, part: &StepGrid) -> Timestamp {
+        if part.len() == 1 && !self.is_one_instant() { Timestamp::from_ms(part.start().ms() + 1) } else { part.last() }
+    }
+
     /// The PromQL text, as the client wrote it.
     pub fn text(&self) -> &str {
         self.params.get("query")

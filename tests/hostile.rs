@@ -280,6 +280,25 @@ async fn an_answer_in_another_codec_passes_whole() {
     }
 }
 
+/// Prometheus 3 writes label bytes that are no UTF-8 as they are.
+#[tokio::test]
+async fn labels_that_are_no_utf8_pass_whole() {
+    const BODY: &[u8] = b"{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"x\":\"\xff\xfe\"},\"values\":[[0,\"1\"]]}]}}";
+    let downstream = Scripted::start(|asked| {
+        let length = asked.param("query")?.strip_prefix("up + ")?.parse::<usize>().ok()?;
+        Some(ok(&BODY[..length]))
+    })
+    .await;
+    let promfront = Promfront::before(&downstream.url);
+    for length in 0..=BODY.len() {
+        let answer = Http::new().get(&ask(&promfront, &format!("up + {length}"))).await;
+        let is_whole = length == BODY.len();
+        assert_eq!(answer.status, if is_whole { 200 } else { 502 }, "{length}");
+        assert!(!is_whole || answer.body == BODY);
+    }
+    nothing_was_kept(&promfront).await;
+}
+
 #[tokio::test]
 async fn an_unreachable_downstream_is_said_so() {
     let promfront = Promfront::before(&format!("http://127.0.0.1:{}", support::free_port()));

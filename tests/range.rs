@@ -418,6 +418,34 @@ async fn a_kept_connection_that_closed_is_no_error() {
     }
 }
 
+/// Servers evaluate one instant by other rules than a range: a part of one instant must be a range to them, and a client's
+/// own instant must not.
+#[tokio::test]
+async fn one_instant_is_not_a_part_of_a_range() {
+    let downstream = Scripted::start(|asked| {
+        let kind = if asked.param("start")? == asked.param("end")? { "instant" } else { "range" };
+        let points: Vec<String> = (0..=10)
+            .map(|day| (day * 86_400).to_string())
+            .filter(|day| {
+                let bounds = [asked.param("start"), asked.param("end")].map(|t| t.and_then(|t| t.parse::<f64>().ok()));
+                matches!((bounds, day.parse::<f64>()), ([Some(from), Some(until)], Ok(day)) if from <= day && day <= until)
+            })
+            .map(|day| format!(r#"[{day},"1"]"#))
+            .collect();
+        let series = format!(r#"{{"metric":{{"kind":"{kind}"}},"values":[{}]}}"#, points.join(","));
+        Some(ok(format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{series}]}}}}"#).as_bytes()))
+    })
+    .await;
+    let promfront = Promfront::before(&downstream.url);
+    for (start, end, kind) in [("86400", "86400", "instant"), ("0", "345600", "range"), ("86400", "86400", "instant")] {
+        let params = range_params("up", start, end, "86400");
+        let answer = Http::new().get(&format!("{}/api/v1/query_range?{params}", promfront.url)).await.json();
+        let result = answer["data"]["result"].as_array().expect("a matrix").clone();
+        assert_eq!((result.len(), result[0]["metric"]["kind"].as_str()), (1, Some(kind)), "{start} to {end}: {answer}");
+    }
+    assert!((promfront.metrics().await.sum("promfront_range_queries_total", &["status=\"hit\""]) - 1.0).abs() < 0.5);
+}
+
 /// What one hop's `Connection` names reaches neither the server nor the key: nobody can answer in another's name.
 #[tokio::test]
 async fn a_header_that_is_not_sent_on_does_not_name_the_answer() {

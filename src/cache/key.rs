@@ -1,6 +1,6 @@
 //! What an extent is kept under.
 //!
-//! The identity of a query is everything that can change its answer at an instant: tenant, path, text (pinned), step, phase, the
+//! The identity of a query is everything that can change its answer at an instant: tenant, path, text (pinned), step, phase, whether it is one instant, the
 //! slot width, every parameter that promfront does not know to be neutral, and the headers by which servers tell their
 //! callers apart. Parts are length-prefixed, so no two different lists make the same bytes (invariant *tenancy*). Entries are found by
 //! a 128-bit hash of those bytes and repeat them, so that a collision is a miss and never a wrong answer.
@@ -48,7 +48,8 @@ impl Identity {
         part(tenant.as_str().as_bytes());
         part(path.as_bytes());
         part(text.as_bytes());
-        for number in [grid.step().ms(), grid.phase_ms(), slots.width_ms] {
+        let kind = i64::from(query.is_one_instant());
+        for number in [grid.step().ms(), grid.phase_ms(), slots.width_ms, kind] {
             part(&number.to_le_bytes());
         }
         part(&(headers.len() as u64).to_le_bytes());

@@ -14,7 +14,7 @@ pub enum WholeRange {
     Info,
     /// `limitk` keeps the first series of a storage order that may differ with the range asked.
     Limitk,
-    /// `start()`, `end()` or `range()` as a value.
+    /// `start()`, `end()`, `range()` or `step()` as a value.
     RangeValue,
     /// An offset that is computed; how far it reads is not known.
     OffsetExpression,

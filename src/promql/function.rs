@@ -23,14 +23,14 @@ pub(super) enum Function {
     Relabel,
     /// `info()`.
     Info,
-    /// `start()`, `end()` and `range()`.
+    /// `start()`, `end()`, `range()` and `step()`.
     RangeValue,
 }
 
 /// The kind of the function of that name.
 pub(super) fn of(name: &str) -> Option<Function> {
     let function = match name {
-        "max_of" | "min_of" | "pi" | "scalar" | "step" | "time" | "vector" => Function::Scalar,
+        "max_of" | "min_of" | "pi" | "scalar" | "time" | "vector" => Function::Scalar,
         "absent" | "absent_over_time" => Function::Absent,
         "sort" | "sort_by_label" | "sort_by_label_desc" | "sort_desc" => Function::Keep,
         "abs" | "acos" | "acosh" | "asin" | "asinh" | "atan" | "atanh" | "ceil" | "clamp" | "clamp_max"
@@ -68,7 +68,8 @@ pub(super) fn of(name: &str) -> Option<Function> {
         | "ts_of_min_over_time" => Function::Range,
         "label_join" | "label_replace" => Function::Relabel,
         "info" => Function::Info,
-        "end" | "range" | "start" => Function::RangeValue,
+        // `step()` as a value is 0 where the range has one instant (3.12 and later). In a duration it is the step.
+        "end" | "range" | "start" | "step" => Function::RangeValue,
         _ => return None,
     };
     Some(function)

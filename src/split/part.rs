@@ -59,7 +59,7 @@ impl Asked {
     /// The client's request with the times of one part in it.
     fn part_request(&self, grid: &StepGrid) -> PartRequest {
         let PlannedQuery { query, pinned, .. } = &self.planned;
-        let (start, end) = (grid.start().to_string(), grid.last().to_string());
+        let (start, end) = (grid.start().to_string(), query.end_of_part(grid).to_string());
         let mut replaced = vec![("start", Some(start.as_str())), ("end", Some(end.as_str())), ("limit", None)];
         if *pinned != query.text() {
             replaced.push(("query", Some(pinned)));

@@ -77,12 +77,12 @@ pub fn scan(body: &Bytes, grid: &StepGrid) -> Result<RangeAnswer, Refused> {
     if body.len() >= u32::MAX as usize {
         return Err(Refused::Foreign(Foreign::Shape));
     }
-    std::str::from_utf8(body).map_err(|error| broken(error.valid_up_to()))?;
+    // Prometheus 3 writes the bytes of a label that is no UTF-8 as they are: no JSON, strictly, but what clients are sent.
+    let is_whole = || serde_json::from_str::<serde::de::IgnoredAny>(&String::from_utf8_lossy(body)).is_ok();
+    let refused = |at, foreign| if is_whole() { Refused::Foreign(foreign) } else { broken(at) };
+    std::str::from_utf8(body).map_err(|error| refused(error.valid_up_to(), Foreign::Shape))?;
     let mut scanner = Scanner::new(body, *grid);
-    scanner.envelope().map_err(|Odd { at }| match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
-        Ok(_) => Refused::Foreign(scanner.foreign.unwrap_or(Foreign::Shape)),
-        Err(_) => broken(at),
-    })?;
+    scanner.envelope().map_err(|Odd { at }| refused(at, scanner.foreign.unwrap_or(Foreign::Shape)))?;
     Ok(RangeAnswer {
         grid: *grid,
         matrix: Matrix::new(body.clone(), scanner.series),
