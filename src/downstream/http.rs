@@ -5,13 +5,12 @@
 //! connection, which is how a client that left stops the work downstream. Redirects are handed on, never followed.
 
 use std::future::Future;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body as AnyBody;
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
@@ -22,46 +21,15 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 
+use super::body::{Sink, SinkError};
+use super::headers::{end_to_end, forwarded, names_no_store};
 use crate::config;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{CodeLabels, Metrics};
 use crate::model::params::Encoded;
 
-/// Headers that speak of one connection only.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-/// Headers of the client's request that do not fit a part of it: they speak of its own body or its own cached copy.
-const NOT_FOR_PARTS: [HeaderName; 11] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::ACCEPT_ENCODING,
-    header::EXPECT,
-    header::RANGE,
-    header::IF_MATCH,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_UNMODIFIED_SINCE,
-];
-
 /// A kept connection that the server had closed already ends at once; later it is the server that ended over the query.
 const REUSE_RACE: Duration = Duration::from_millis(250);
-/// Bodies of a whole gzip stream that are this much larger than it are taken for bombs.
-const MAX_GZIP_RATIO: u64 = 200;
-/// … once they are larger than this.
-const GZIP_RATIO_FROM: u64 = 1 << 20;
-
 /// A range part on its way.
 #[derive(Clone, Debug)]
 pub struct PartRequest {
@@ -71,7 +39,7 @@ pub struct PartRequest {
     pub path: String,
     /// The parameters, those of the part in place.
     pub params: Encoded,
-    /// The client's headers, as [`for_parts`] leaves them.
+    /// The client's headers, as [`for_parts`](super::headers::for_parts) leaves them.
     pub headers: Arc<HeaderMap>,
     /// When the answer stops being of use.
     pub deadline: Instant,
@@ -100,11 +68,6 @@ impl Answer {
         let directives = self.headers.get_all(header::CACHE_CONTROL).into_iter();
         directives.filter_map(|value| value.to_str().ok()).any(names_no_store)
     }
-}
-
-/// Whether a `Cache-Control` value has the directive `no-store` among its directives.
-pub fn names_no_store(value: &str) -> bool {
-    value.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-store"))
 }
 
 /// One downstream.
@@ -328,94 +291,6 @@ impl Downstream {
     }
 }
 
-/// Collects a body, decoding it on the way, and never holds more than its limit.
-struct Sink {
-    received: u64,
-    limit: u64,
-    target: Target,
-}
-
-enum Target {
-    Plain(Vec<u8>),
-    Gzip(Box<flate2::write::MultiGzDecoder<Bounded>>),
-}
-
-enum SinkError {
-    TooLarge { limit: u64 },
-    Gzip(std::io::Error),
-    Bomb,
-}
-
-/// A buffer that refuses to grow past its limit.
-struct Bounded {
-    bytes: Vec<u8>,
-    limit: u64,
-    is_full: bool,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() as u64 + data.len() as u64 > self.limit {
-            self.is_full = true;
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink {
-    fn new(hint: usize, is_gzip: bool, limit: u64) -> Self {
-        let target = if is_gzip {
-            let bounded = Bounded { bytes: Vec::new(), limit, is_full: false };
-            Target::Gzip(Box::new(flate2::write::MultiGzDecoder::new(bounded)))
-        } else {
-            Target::Plain(Vec::with_capacity(hint))
-        };
-        Self { received: 0, limit, target }
-    }
-
-    fn take(&mut self, data: &[u8]) -> Result<(), SinkError> {
-        self.received += data.len() as u64;
-        let limit = self.limit;
-        if self.received > limit {
-            return Err(SinkError::TooLarge { limit });
-        }
-        match &mut self.target {
-            Target::Plain(bytes) => bytes.extend_from_slice(data),
-            Target::Gzip(decoder) => {
-                if let Err(error) = decoder.write_all(data) {
-                    return Err(if decoder.get_ref().is_full {
-                        SinkError::TooLarge { limit }
-                    } else {
-                        SinkError::Gzip(error)
-                    });
-                }
-                let grown = decoder.get_ref().bytes.len() as u64;
-                if grown > GZIP_RATIO_FROM && grown / self.received > MAX_GZIP_RATIO {
-                    return Err(SinkError::Bomb);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Bytes, SinkError> {
-        match self.target {
-            Target::Plain(bytes) => Ok(bytes.into()),
-            Target::Gzip(mut decoder) => match decoder.try_finish() {
-                Err(_) if decoder.get_ref().is_full => Err(SinkError::TooLarge { limit: self.limit }),
-                Err(error) => Err(SinkError::Gzip(error)),
-                Ok(()) => Ok(std::mem::take(&mut decoder.get_mut().bytes).into()),
-            },
-        }
-    }
-}
-
 /// Counts a request as in flight while it lives.
 struct InFlight<'m> {
     metrics: &'m Metrics,
@@ -439,12 +314,6 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Those of a client's headers that a part is sent with, and that may stand in a key: what `Connection` names is neither.
-pub fn for_parts(headers: &HeaderMap) -> HeaderMap {
-    let kept = end_to_end(headers).filter(|(name, _)| !NOT_FOR_PARTS.contains(name));
-    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
 /// Whether the connection ended before there was an answer.
 fn is_closed(error: &ClientError) -> bool {
     let cause = std::error::Error::source(error);
@@ -452,26 +321,6 @@ fn is_closed(error: &ClientError) -> bool {
         let reset = std::error::Error::source(cause).and_then(|io| io.downcast_ref::<std::io::Error>());
         cause.is_incomplete_message() || reset.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionReset)
     })
-}
-
-/// The headers that travel from end to end: not those of one connection, nor those that `Connection` names.
-fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    let named: Vec<String> = headers
-        .get_all(header::CONNECTION)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    headers.iter().filter(move |(name, _)| !HOP_BY_HOP.contains(name) && !named.iter().any(|n| n == name.as_str()))
-}
-
-/// A request's headers as they are passed on: `Host` becomes the downstream's own.
-fn forwarded(headers: &HeaderMap) -> HeaderMap {
-    end_to_end(headers)
-        .filter(|(name, _)| **name != header::HOST)
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
 }
 
 /// The innermost reason of an error: `connection refused` rather than `client error (Connect)`.

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, header};
 
 use super::{App, reply};
-use crate::downstream::http::for_parts;
+use crate::downstream::headers::for_parts;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{ResultLabels, Word};
 use crate::model::params::Params;

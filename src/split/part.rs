@@ -11,7 +11,8 @@ use http::{Method, StatusCode};
 
 use crate::cache::coalesce::{Coalescer, Joined};
 use crate::cache::layer::{CacheKey, ExtentCache};
-use crate::downstream::http::{Answer, Downstream, PartRequest, names_no_store};
+use crate::downstream::headers::names_no_store;
+use crate::downstream::http::{Answer, Downstream, PartRequest};
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;

@@ -1,0 +1,105 @@
+//! A body that is collected: counted while it arrives, before and after decoding, and never larger than its limit.
+
+use std::io::Write;
+
+use bytes::Bytes;
+
+/// Bodies of a whole gzip stream that are this much larger than it are taken for bombs.
+const MAX_GZIP_RATIO: u64 = 200;
+/// … once they are larger than this.
+const GZIP_RATIO_FROM: u64 = 1 << 20;
+
+/// Collects a body, decoding it on the way, and never holds more than its limit.
+pub(super) struct Sink {
+    received: u64,
+    limit: u64,
+    target: Target,
+}
+
+enum Target {
+    Plain(Vec<u8>),
+    Gzip(Box<flate2::write::MultiGzDecoder<Bounded>>),
+}
+
+/// Why a body is not taken.
+pub(super) enum SinkError {
+    /// It is larger than it may be.
+    TooLarge { limit: u64 },
+    /// It is not what its encoding says.
+    Gzip(std::io::Error),
+    /// It grows without measure.
+    Bomb,
+}
+
+/// A buffer that refuses to grow past its limit.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: u64,
+    is_full: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() as u64 + data.len() as u64 > self.limit {
+            self.is_full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    /// An empty one, for about `hint` bytes and at most `limit`.
+    pub(super) fn new(hint: usize, is_gzip: bool, limit: u64) -> Self {
+        let target = if is_gzip {
+            let bounded = Bounded { bytes: Vec::new(), limit, is_full: false };
+            Target::Gzip(Box::new(flate2::write::MultiGzDecoder::new(bounded)))
+        } else {
+            Target::Plain(Vec::with_capacity(hint))
+        };
+        Self { received: 0, limit, target }
+    }
+
+    /// Takes what arrived.
+    pub(super) fn take(&mut self, data: &[u8]) -> Result<(), SinkError> {
+        self.received += data.len() as u64;
+        let limit = self.limit;
+        if self.received > limit {
+            return Err(SinkError::TooLarge { limit });
+        }
+        match &mut self.target {
+            Target::Plain(bytes) => bytes.extend_from_slice(data),
+            Target::Gzip(decoder) => {
+                if let Err(error) = decoder.write_all(data) {
+                    return Err(if decoder.get_ref().is_full {
+                        SinkError::TooLarge { limit }
+                    } else {
+                        SinkError::Gzip(error)
+                    });
+                }
+                let grown = decoder.get_ref().bytes.len() as u64;
+                if grown > GZIP_RATIO_FROM && grown / self.received > MAX_GZIP_RATIO {
+                    return Err(SinkError::Bomb);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole body.
+    pub(super) fn finish(self) -> Result<Bytes, SinkError> {
+        match self.target {
+            Target::Plain(bytes) => Ok(bytes.into()),
+            Target::Gzip(mut decoder) => match decoder.try_finish() {
+                Err(_) if decoder.get_ref().is_full => Err(SinkError::TooLarge { limit: self.limit }),
+                Err(error) => Err(SinkError::Gzip(error)),
+                Ok(()) => Ok(std::mem::take(&mut decoder.get_mut().bytes).into()),
+            },
+        }
+    }
+}
