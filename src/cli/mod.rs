@@ -2,6 +2,7 @@
 
 mod log;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -64,8 +65,8 @@ fn serve(args: &Args) -> Result<(), String> {
     let app = App::new(&config)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"))?;
     runtime.block_on(async {
-        let address = address(&args.listen_address);
-        let listener = TcpListener::bind(&address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
+        let address = &args.listen_address;
+        let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %bound, downstream = config.downstream.urls.join(","), "listening");
         let stopping = app.clone();
@@ -94,9 +95,15 @@ fn configure(args: &Args) -> Result<Config, String> {
     Ok(config)
 }
 
-/// `:9190` means every address, as in Go.
-fn address(text: &str) -> String {
-    if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() }
+/// `:9190` means every address, as in Go: of both families, or of the one that there is.
+async fn bind(address: &str) -> io::Result<TcpListener> {
+    if !address.starts_with(':') {
+        return TcpListener::bind(address).await;
+    }
+    match TcpListener::bind(format!("[::]{address}")).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(format!("0.0.0.0{address}")).await,
+        bound => bound,
+    }
 }
 
 fn version() -> String {
