@@ -4,6 +4,8 @@ mod range;
 mod reply;
 pub mod server;
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,11 +15,14 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use futures::FutureExt;
 use http::{Method, StatusCode, header};
+use tower::util::MapFutureLayer;
 
 use crate::cache::layer::ExtentCache;
 use crate::config::Config;
 use crate::downstream::http::Downstream;
+use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::verdict::{Status, Verdict};
@@ -61,6 +66,16 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/-/quit", any(no_lifecycle))
         .fallback(route)
         .with_state(app)
+        .layer(MapFutureLayer::new(answer_for_a_panic))
+}
+
+/// A fault of our own is that of one request: it is answered, and the connection and all others go on.
+async fn answer_for_a_panic<E>(answering: impl Future<Output = Result<Response, E>>) -> Result<Response, E> {
+    AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a request met a fault of promfront's own");
+        let message = "promfront met a fault of its own; its log tells where";
+        Ok(reply::error(&ApiError::new(ErrorKind::Internal, message)))
+    })
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -106,5 +121,24 @@ async fn pass_through(app: &App, request: Request) -> Response {
     match app.downstream.forward(request).await {
         Ok(response) => response.map(Body::new),
         Err(error) => reply::error(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_is_answered() {
+        async fn broken() -> &'static str {
+            panic!("a handler broke (this is a test)")
+        }
+        let router: Router = Router::new().route("/", get(broken)).layer(MapFutureLayer::new(answer_for_a_panic));
+        let request = Request::get("/").body(Body::empty()).expect("sound");
+        let response = router.oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(response.into_body(), 1024).await.expect("short");
+        assert!(body.starts_with(br#"{"status":"error","errorType":"internal","error":"#));
     }
 }
