@@ -71,6 +71,12 @@ impl ApiError {
         Self::new(ErrorKind::Execution, message)
     }
 
+    /// The request's time is over.
+    pub fn too_late() -> Self {
+        let message = "no answer from the downstream in time (the request's timeout, or downstream.timeout)";
+        Self::new(ErrorKind::Timeout, message)
+    }
+
     /// The body that Prometheus would send.
     pub fn to_json(&self) -> String {
         let message = serde_json::Value::from(self.message.as_str());

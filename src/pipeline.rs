@@ -294,8 +294,6 @@ impl Pipeline {
         check_cover(&pieces, &asked.planned.query.grid);
         verdict.pieces = pieces.len();
         verdict.held = pieces.len() - fetched_pieces;
-        self.metrics.served("downstream", fetched_points);
-        self.metrics.served("cache", asked.planned.query.grid.len() - fetched_points);
 
         let (mut writer, mut series_seen) = (Writer::new(), 0_u64);
         merge_series(&pieces, |series| {
@@ -316,6 +314,8 @@ impl Pipeline {
             return (Reply::PassWhole, Verdict::new(Status::Bypass, "annotations"));
         }
         let chunks = writer.finish(&annotations, merge_stats(&pieces).as_deref());
+        self.metrics.served("downstream", fetched_points);
+        self.metrics.served("cache", asked.planned.query.grid.len() - fetched_points);
         verdict.merge = began.elapsed();
         (Reply::Answer { chunks, is_no_store }, verdict)
     }

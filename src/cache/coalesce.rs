@@ -72,7 +72,8 @@ where
     }
 
     /// How many flights somebody waits for.
-    pub fn in_flight(&self) -> usize {
+    #[cfg(test)]
+    fn in_flight(&self) -> usize {
         self.flights.lock().len()
     }
 }

@@ -103,7 +103,7 @@ impl Slot {
 
     /// This slot with `fresh` in it, which replaces what was held for its instants.
     ///
-    /// A fresh extent that cannot be divided (it has annotations) is not worth losing a longer one for: then nothing changes.
+    /// A longer one that is held and cannot be divided (it has annotations) is not given up for it: then nothing changes.
     #[must_use]
     pub fn with(&self, fresh: Extent, now: Timestamp, lifetimes: &Lifetimes) -> Self {
         let grid = fresh.answer.grid;

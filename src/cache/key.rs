@@ -1,9 +1,10 @@
 //! What an extent is kept under.
 //!
-//! The identity of a query is everything that can change its answer at an instant: tenant, path, text (pinned), step, phase, whether it is one instant, the
-//! slot width, every parameter that promfront does not know to be neutral, and the headers by which servers tell their
-//! callers apart. Parts are length-prefixed, so no two different lists make the same bytes (invariant *tenancy*). Entries are found by
-//! a 128-bit hash of those bytes and repeat them, so that a collision is a miss and never a wrong answer.
+//! The identity of a query is everything that can change its answer at an instant: tenant, path, text (pinned), step,
+//! phase, whether it is one instant, the slot width, every parameter that promfront does not know to be neutral, and the
+//! headers by which servers choose an answer. Parts are length-prefixed, so no two different lists make the same bytes
+//! (invariant *tenancy*). Entries are found by a 128-bit hash of those bytes and repeat them, so that a collision is a miss
+//! and never a wrong answer.
 
 use std::sync::Arc;
 

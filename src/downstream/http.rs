@@ -137,7 +137,7 @@ impl Downstream {
 
     /// Asks for a range part and collects its whole answer.
     pub async fn fetch(&self, part: &PartRequest) -> Result<Answer, ApiError> {
-        self.in_time(part.deadline, async {
+        in_time(part.deadline, async {
             let _slot = self.slots.acquire().await.expect("the semaphore is never closed");
             let mut in_flight = InFlight::new(&self.metrics);
             let answer = self.exchange(part).await;
@@ -145,21 +145,6 @@ impl Downstream {
             answer
         })
         .await
-    }
-
-    async fn in_time<T>(
-        &self,
-        deadline: Instant,
-        work: impl Future<Output = Result<T, ApiError>>,
-    ) -> Result<T, ApiError> {
-        let too_late = || {
-            let message = format!(
-                "no answer from the downstream {} in time (the request's timeout, or downstream.timeout)",
-                self.base.authority
-            );
-            Err(ApiError::new(ErrorKind::Timeout, message))
-        };
-        tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| too_late())
     }
 
     async fn exchange(&self, part: &PartRequest) -> Result<Answer, ApiError> {
@@ -236,7 +221,7 @@ impl Downstream {
             *request.headers_mut() = forwarded(&head.headers);
             Ok(request)
         };
-        let response = self.in_time(deadline, self.ask_again_if_closed(request)).await?;
+        let response = in_time(deadline, self.ask_again_if_closed(request)).await?;
         self.forwarded_answer(response)
     }
 
@@ -289,6 +274,10 @@ impl Downstream {
             SinkError::Bomb => self.unusable("its gzip stream grows without measure"),
         }
     }
+}
+
+async fn in_time<T>(deadline: Instant, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(ApiError::too_late()))
 }
 
 /// Counts a request as in flight while it lives.

@@ -180,10 +180,7 @@ impl Parts {
                 let message = "the answer of the downstream could not be read, which is a fault of promfront's own";
                 Err(PartFailure::Ours(ApiError::new(ErrorKind::Internal, message)))
             }
-            Err(_) => {
-                let message = "no answer from the downstream in time (the request's timeout, or downstream.timeout)";
-                Err(PartFailure::Ours(ApiError::new(ErrorKind::Timeout, message)))
-            }
+            Err(_) => Err(PartFailure::Ours(ApiError::too_late())),
         }
     }
 }
