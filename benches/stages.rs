@@ -8,7 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use promfront::cache::codec::{VERSION, decode, encode};
 use promfront::cache::extent::{Extent, Lifetimes, Reads, Slot};
+use promfront::cache::page::Page;
 use promfront::cache::plan::look_up;
 use promfront::merge::merge_series;
 use promfront::model::grid::StepGrid;
@@ -87,6 +89,32 @@ fn merge_and_write_a_week(bencher: Bencher<'_, '_>, series: usize) {
 fn cut_an_extent_out_of_a_day(bencher: Bencher<'_, '_>) {
     let (whole, part) = (answer(&grid(1, 1), 100), grid(1, 1).cut(DAY / 4)[1]);
     bencher.counter(BytesCount::new(whole.matrix.text().len() / 4)).bench(|| whole.extract(&part));
+}
+
+/// A day of one query as it travels to the shared tier. Prints how many bytes a sample takes there.
+#[divan::bench(args = [10, 100, 1600])]
+#[expect(clippy::cast_precision_loss, reason = "a ratio that is printed")]
+fn encode_a_page(bencher: Bencher<'_, '_>, series: usize) {
+    let (slot, grid) = (day_slot(series), grid(1, 5));
+    let bytes = encode(VERSION, b"identity", PAGE, &slot).expect("not too large");
+    println!("{:.1} bytes a sample", bytes.len() as f64 / (grid.len() * series as u64) as f64);
+    bencher.counter(BytesCount::new(slot.weight())).bench(|| encode(VERSION, b"identity", PAGE, &slot));
+}
+
+#[divan::bench(args = [10, 100, 1600])]
+fn decode_a_page(bencher: Bencher<'_, '_>, series: usize) {
+    let (slot, grid) = (day_slot(series), grid(1, 5));
+    let bytes = encode(VERSION, b"identity", PAGE, &slot).expect("not too large");
+    bencher.counter(BytesCount::new(slot.weight())).bench(|| decode(VERSION, &bytes, b"identity", PAGE, &grid));
+}
+
+const PAGE: Page = Page { slot: 19_700, section: None };
+
+fn day_slot(series: usize) -> Slot {
+    let grid = grid(1, 5);
+    let answer = Arc::new(answer(&grid, series).extract(&grid));
+    let extent = Extent { answer, fetched_at: Timestamp::from_ms(19_710 * DAY), reads: Reads::default() };
+    Slot::from_extents(vec![extent], &grid).expect("one extent of the whole day")
 }
 
 #[divan::bench]

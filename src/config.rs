@@ -4,7 +4,7 @@
 //! (`1h30m`), sizes have binary units (`512MiB`). `config/promfront.yaml` lists all of this with its reasons, and a test
 //! holds it against these defaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -21,6 +21,8 @@ pub struct Config {
     pub split: Split,
     /// What is kept, and how long.
     pub cache: Cache,
+    /// How names are resolved whose addresses change.
+    pub discovery: Discovery,
     /// What a request may cost.
     pub limits: Limits,
 }
@@ -75,6 +77,8 @@ impl Default for Split {
 pub struct Cache {
     /// The tier in this process.
     pub memory: Memory,
+    /// The tier that replicas share, if there is one.
+    pub remote: Option<Remote>,
     /// Points that read data younger than this are never kept.
     #[serde(deserialize_with = "duration")]
     pub freshness: Duration,
@@ -95,6 +99,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             memory: Memory::default(),
+            remote: None,
             freshness: Duration::from_mins(10),
             ttl: Duration::from_hours(7 * 24),
             out_of_order_window: Duration::ZERO,
@@ -116,6 +121,102 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self { max_bytes: 1 << 30 }
+    }
+}
+
+/// The tier that replicas share.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Remote {
+    /// Redis, or a server that speaks its protocol.
+    pub redis: Option<Redis>,
+    /// memcached.
+    pub memcached: Option<Memcached>,
+    /// What data the answers are made from: replicas that share it share their entries. By default the downstream's URL.
+    pub namespace: String,
+    /// How much may wait to be written; what does not fit is dropped.
+    #[serde(deserialize_with = "size")]
+    pub max_queued_bytes: u64,
+}
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self { redis: None, memcached: None, namespace: String::new(), max_queued_bytes: 64 << 20 }
+    }
+}
+
+/// Redis: one server, Sentinel or Cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://host:port/db`, or `rediss://` with TLS; several hosts, separated by commas, for Sentinel and Cluster.
+    pub url: String,
+    /// Whether the hosts are nodes of a Cluster.
+    pub cluster: bool,
+    /// If the hosts are Sentinels: the name of the master that they watch.
+    pub sentinel_master: String,
+    /// The user of the servers; empty for the default one.
+    pub username: String,
+    /// A file with the password of the servers.
+    pub password_file: PathBuf,
+    /// The user of the Sentinels.
+    pub sentinel_username: String,
+    /// A file with the password of the Sentinels.
+    pub sentinel_password_file: PathBuf,
+    /// Certificates of authorities to trust instead of the system's (PEM).
+    pub ca_file: PathBuf,
+    /// A certificate of our own (PEM), and its key.
+    pub cert_file: PathBuf,
+    /// The key of `cert_file` (PEM).
+    pub key_file: PathBuf,
+    /// How long reading for one query may take in all.
+    pub timeout: RemoteTimeout,
+}
+
+/// memcached: one or more servers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memcached {
+    /// `host:port`, `dns+host:port`, `dnssrv+_service._tcp.name` or `dnssrvnoa+…`.
+    pub addresses: Vec<String>,
+    /// The longest item that the servers take (`-I`); longer entries are cut into several.
+    #[serde(deserialize_with = "size")]
+    pub max_item_bytes: u64,
+    /// How long reading for one query may take in all.
+    pub timeout: RemoteTimeout,
+}
+
+impl Default for Memcached {
+    fn default() -> Self {
+        Self { addresses: Vec::new(), max_item_bytes: 1 << 20, timeout: RemoteTimeout::default() }
+    }
+}
+
+/// How long a query waits for the shared tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct RemoteTimeout(#[serde(deserialize_with = "duration")] pub Duration);
+
+impl Default for RemoteTimeout {
+    fn default() -> Self {
+        Self(Duration::from_millis(50))
+    }
+}
+
+/// How names are resolved whose addresses change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Discovery {
+    /// How often they are resolved again.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// Name servers as `ip:port`, instead of the system's.
+    pub nameservers: Vec<String>,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(30), nameservers: Vec::new() }
     }
 }
 
@@ -219,12 +320,65 @@ impl Config {
                 "0s keeps nothing; set cache.memory.max_bytes to 0 to turn the cache off".to_owned(),
             );
         }
+        if self.discovery.interval.is_zero() {
+            return wrong("discovery.interval", "0s never stops; write 30s, for example".to_owned());
+        }
+        if let Some(remote) = &self.cache.remote {
+            self.check_remote(remote)?;
+        }
         if self.limits.max_response_bytes == 0 || self.limits.max_response_bytes > 4_000_000_000 {
             return wrong("limits.max_response_bytes", "it must be above 0 and at most 3814MiB".to_owned());
         }
         Ok(())
     }
 }
+
+impl Config {
+    fn check_remote(&self, remote: &Remote) -> Result<(), ConfigError> {
+        let wrong = |option, problem: &str| Err(ConfigError::Value { option, problem: problem.to_owned() });
+        if remote.memcached.as_ref().is_some_and(|memcached| !MEMCACHED_ITEM.contains(&memcached.max_item_bytes)) {
+            return wrong("cache.remote.memcached.max_item_bytes", "it must be 64KiB to 1GiB, as the servers' -I");
+        }
+        let timeout = match (&remote.redis, &remote.memcached) {
+            (Some(redis), None) if redis.url.is_empty() => {
+                return wrong("cache.remote.redis.url", "it is missing; write redis://127.0.0.1:6379, for example");
+            }
+            (None, Some(memcached)) if memcached.addresses.is_empty() => {
+                let problem = "there are none; write [\"127.0.0.1:11211\"], for example";
+                return wrong("cache.remote.memcached.addresses", problem);
+            }
+            (Some(redis), None) => redis.timeout,
+            (None, Some(memcached)) => memcached.timeout,
+            _ => return wrong("cache.remote", "it takes exactly one of redis and memcached"),
+        };
+        if timeout.0.is_zero() {
+            return wrong("cache.remote.*.timeout", "0s leaves no time for an answer; write 50ms, for example");
+        }
+        if self.cache.memory.max_bytes < FEWEST_MEMORY_BYTES {
+            let problem = "it is the first tier before cache.remote and must have at least 16MiB";
+            return wrong("cache.memory.max_bytes", problem);
+        }
+        let is_loopback = |url: &String| ["//127.", "//localhost", "//[::1]"].iter().any(|host| url.contains(host));
+        if remote.namespace.is_empty() && self.downstream.urls.iter().any(is_loopback) {
+            let problem = "the downstream is on this machine, so its address does not tell replicas whether they stand \
+                           before the same data; name the data, for example namespace: prod";
+            return wrong("cache.remote.namespace", problem);
+        }
+        Ok(())
+    }
+
+    /// What data the answers are made from: replicas that share it may share entries.
+    pub fn namespace(&self) -> String {
+        let named = self.cache.remote.as_ref().map(|remote| remote.namespace.as_str()).unwrap_or_default();
+        if named.is_empty() { self.downstream.urls.join(",") } else { named.to_owned() }
+    }
+}
+
+/// How long items may be that memcached takes.
+const MEMCACHED_ITEM: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+/// A first tier before a shared one is at least this large.
+const FEWEST_MEMORY_BYTES: u64 = 16 << 20;
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -275,6 +429,41 @@ mod tests {
     fn the_reference_file_names_every_option_with_its_default() {
         let reference = include_str!("../config/promfront.yaml");
         assert_eq!(Config::parse(reference).expect("the reference is sound"), Config::default());
+    }
+
+    #[test]
+    fn the_examples_are_sound() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        let mut examples = 0;
+        for file in std::fs::read_dir(folder).expect("it is there") {
+            let path = file.expect("it can be read").path();
+            let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+            config.check().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            examples += usize::from(config.cache.remote.is_some());
+        }
+        assert_eq!(examples, 4, "one for each kind of shared tier");
+    }
+
+    #[test]
+    fn a_shared_tier_that_cannot_be_meant_is_refused_with_what_to_change() {
+        let remote =
+            |text: &str| format!("downstream: {{urls: [\"http://prometheus:9090\"]}}\ncache: {{remote: {{{text}}}}}");
+        for (text, says) in [
+            (remote(""), "exactly one of redis and memcached"),
+            (remote("redis: {url: \"redis://r:1\"}, memcached: {addresses: [\"m:1\"]}"), "exactly one"),
+            (remote("redis: {}"), "redis://127.0.0.1:6379"),
+            (remote("memcached: {}"), "127.0.0.1:11211"),
+            (remote("memcached: {addresses: [\"m:1\"], timeout: 0s}"), "50ms"),
+            ("cache: {remote: {memcached: {addresses: [\"m:1\"]}}}".to_owned(), "namespace: prod"),
+            (
+                "cache: {memory: {max_bytes: 0}, remote: {namespace: a, memcached: {addresses: [\"m:1\"]}}}".to_owned(),
+                "16MiB",
+            ),
+        ] {
+            let config = Config::parse(&text).expect("sound YAML");
+            let error = config.check().expect_err("not a sound configuration").to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
     }
 
     #[test]

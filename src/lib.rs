@@ -23,6 +23,7 @@ pub mod wire;
 pub mod cache;
 pub mod split;
 // Adapters and signals.
+pub mod discovery;
 pub mod downstream;
 pub mod metrics;
 // The shell.

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 /// A word from one of our closed lists, as a label value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,8 +51,40 @@ pub struct ReasonLabels {
 /// What came of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
+    /// `memory` or `remote`.
+    pub tier: Word,
     /// `hit`, `partial` or `miss`.
     pub outcome: Word,
+}
+
+/// Why a tier did not have what was wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MissLabels {
+    /// `memory` or `remote`.
+    pub tier: Word,
+    /// A word from a closed list.
+    pub reason: Word,
+}
+
+/// Reading or writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OperationLabels {
+    /// `read` or `write`.
+    pub operation: Word,
+}
+
+/// What became of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResultOf {
+    /// A word from a closed list.
+    pub result: Word,
+}
+
+/// Which server of the shared tier: an address from the configuration, or that discovery found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ServerLabels {
+    /// Its address.
+    pub server: String,
 }
 
 /// Where points came from.
@@ -76,6 +108,7 @@ pub struct HandlerName {
     pub handler: Word,
 }
 
+type OperationFamily = Family<OperationLabels, Histogram, fn() -> Histogram>;
 type DurationFamily = Family<HandlerName, Histogram, fn() -> Histogram>;
 
 /// All metrics. Handed around behind an `Arc`; every field may be counted up from anywhere.
@@ -90,8 +123,18 @@ pub struct Metrics {
     pub range_queries: Family<ResultLabels, Counter>,
     /// Instants of range queries that were served, by where they came from.
     pub points: Family<SourceLabels, Counter>,
-    /// Slots that were looked up, by what they held of what was wanted: `hit`, `partial` or `miss`.
+    /// Slots that were looked up, by tier and what they held of what was wanted: `hit`, `partial` or `miss`.
     pub cache_slots: Family<OutcomeLabels, Counter>,
+    /// Why slots (in memory) and pages (of the shared tier) did not have what was wanted.
+    pub cache_misses: Family<MissLabels, Counter>,
+    /// How long the shared tier took, by operation.
+    pub remote_duration: OperationFamily,
+    /// Bytes that were read from the shared tier, and written to it.
+    pub remote_bytes: Family<OperationLabels, Counter>,
+    /// Pages for the shared tier by what became of them.
+    pub remote_writes: Family<ResultOf, Counter>,
+    /// Which servers of the shared tier are left alone at present.
+    pub remote_breakers: Family<ServerLabels, Gauge>,
     /// Answers that were not kept, by reason.
     pub cache_not_kept: Family<ReasonLabels, Counter>,
     /// Extents that were kept.
@@ -124,6 +167,25 @@ fn durations() -> Histogram {
     Histogram::new(DURATIONS)
 }
 
+/// The bounds for what should take less than a millisecond, in seconds.
+const SHORT_DURATIONS: [f64; 10] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
+
+fn short_durations() -> Histogram {
+    Histogram::new(SHORT_DURATIONS)
+}
+
+/// Adds a metric to the table.
+fn count<M: Metric + Clone>(table: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    table.register(name, help, metric.clone());
+    metric
+}
+
+/// Adds a metric with a unit to the table.
+fn measure<M: Metric + Clone>(table: &mut Registry, (name, unit): (&str, Unit), help: &str, metric: M) -> M {
+    table.register_with_unit(name, help, unit, metric.clone());
+    metric
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -133,87 +195,104 @@ impl Default for Metrics {
 impl Metrics {
     /// A fresh table, everything at zero.
     pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("promfront"),
-            http_requests: Family::default(),
-            http_request_duration: Family::new_with_constructor(durations),
-            range_queries: Family::default(),
-            points: Family::default(),
-            cache_slots: Family::default(),
-            cache_not_kept: Family::default(),
-            cache_kept: Counter::default(),
-            cache_evictions: Counter::default(),
-            cache_bytes: Gauge::default(),
-            cache_entries: Gauge::default(),
-            split_parts: Counter::default(),
-            coalesced: Counter::default(),
-            downstream_requests: Family::default(),
-            downstream_in_flight: Gauge::default(),
-            downstream_response_bytes: Counter::default(),
-            downstream_duration: durations(),
-            downstream_refused: Family::default(),
-        };
-        let mut registry = std::mem::take(&mut metrics.registry);
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version that runs", version);
-        registry.register("http_requests", "Requests answered", metrics.http_requests.clone());
-        registry.register_with_unit(
-            "http_request_duration",
-            "Time to the head of an answer",
-            Unit::Seconds,
-            metrics.http_request_duration.clone(),
-        );
-        registry.register("range_queries", "Range queries by result", metrics.range_queries.clone());
-        registry.register(
-            "range_query_points",
-            "Instants of range queries by where they came from",
-            metrics.points.clone(),
-        );
-        registry.register(
-            "cache_slots",
-            "Slots looked up by what they held of what was wanted",
-            metrics.cache_slots.clone(),
-        );
-        registry.register("cache_not_kept", "Answers not kept by reason", metrics.cache_not_kept.clone());
-        registry.register("cache_kept_extents", "Extents kept", metrics.cache_kept.clone());
-        registry.register("cache_evictions", "Entries evicted for room or age", metrics.cache_evictions.clone());
-        registry.register_with_unit("cache_size", "Bytes held in memory", Unit::Bytes, metrics.cache_bytes.clone());
-        registry.register("cache_entries", "Entries held in memory", metrics.cache_entries.clone());
-        registry.register("split_parts", "Parts that range queries were cut into", metrics.split_parts.clone());
-        registry.register(
-            "coalesced_parts",
-            "Parts that waited for an identical one in flight",
-            metrics.coalesced.clone(),
-        );
-        registry.register(
-            "downstream_requests",
-            "Requests sent downstream by code, 0 for none",
-            metrics.downstream_requests.clone(),
-        );
-        registry.register(
-            "downstream_requests_in_flight",
-            "Requests that wait downstream",
-            metrics.downstream_in_flight.clone(),
-        );
-        registry.register_with_unit(
-            "downstream_response",
-            "Decoded bytes of answers to range parts",
-            Unit::Bytes,
-            metrics.downstream_response_bytes.clone(),
-        );
-        registry.register_with_unit(
-            "downstream_request_duration",
-            "Time of range parts",
-            Unit::Seconds,
-            metrics.downstream_duration.clone(),
-        );
-        registry.register(
-            "downstream_refused",
-            "Answers that could not be used by reason",
-            metrics.downstream_refused.clone(),
-        );
-        metrics.registry = registry;
-        metrics
+        let mut registry = Registry::with_prefix("promfront");
+        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let table = &mut registry;
+        Self {
+            http_requests: count(table, "http_requests", "Requests answered", Family::default()),
+            http_request_duration: measure(
+                table,
+                ("http_request_duration", Unit::Seconds),
+                "Time to the head of an answer",
+                Family::new_with_constructor(durations),
+            ),
+            range_queries: count(table, "range_queries", "Range queries by result", Family::default()),
+            points: count(
+                table,
+                "range_query_points",
+                "Instants of range queries by where they came from",
+                Family::default(),
+            ),
+            cache_slots: count(
+                table,
+                "cache_slots",
+                "Slots looked up by tier and what they held of what was wanted",
+                Family::default(),
+            ),
+            cache_misses: count(
+                table,
+                "cache_misses",
+                "Why slots in memory and pages of the shared tier did not have what was wanted",
+                Family::default(),
+            ),
+            remote_duration: measure(
+                table,
+                ("cache_remote_duration", Unit::Seconds),
+                "Time of operations on the shared tier",
+                OperationFamily::new_with_constructor(short_durations),
+            ),
+            remote_bytes: measure(
+                table,
+                ("cache_remote_transferred", Unit::Bytes),
+                "Bytes read from the shared tier and written to it",
+                Family::default(),
+            ),
+            remote_writes: count(
+                table,
+                "cache_remote_writes",
+                "Pages for the shared tier by what became of them",
+                Family::default(),
+            ),
+            remote_breakers: count(
+                table,
+                "cache_remote_breaker_open",
+                "1 for each server of the shared tier that is left alone at present",
+                Family::default(),
+            ),
+            cache_not_kept: count(table, "cache_not_kept", "Answers not kept by reason", Family::default()),
+            cache_kept: count(table, "cache_kept_extents", "Extents kept", Counter::default()),
+            cache_evictions: count(table, "cache_evictions", "Entries evicted for room or age", Counter::default()),
+            cache_bytes: measure(table, ("cache_size", Unit::Bytes), "Bytes held in memory", Gauge::default()),
+            cache_entries: count(table, "cache_entries", "Entries held in memory", Gauge::default()),
+            split_parts: count(table, "split_parts", "Parts that range queries were cut into", Counter::default()),
+            coalesced: count(
+                table,
+                "coalesced_parts",
+                "Parts that waited for an identical one in flight",
+                Counter::default(),
+            ),
+            downstream_requests: count(
+                table,
+                "downstream_requests",
+                "Requests sent downstream by code, 0 for none",
+                Family::default(),
+            ),
+            downstream_in_flight: count(
+                table,
+                "downstream_requests_in_flight",
+                "Requests that wait downstream",
+                Gauge::default(),
+            ),
+            downstream_response_bytes: measure(
+                table,
+                ("downstream_response", Unit::Bytes),
+                "Decoded bytes of answers to range parts",
+                Counter::default(),
+            ),
+            downstream_duration: measure(
+                table,
+                ("downstream_request_duration", Unit::Seconds),
+                "Time of range parts",
+                durations(),
+            ),
+            downstream_refused: count(
+                table,
+                "downstream_refused",
+                "Answers that could not be used by reason",
+                Family::default(),
+            ),
+            registry,
+        }
     }
 
     /// All metrics in the text format.
@@ -234,10 +313,40 @@ impl Metrics {
         family.get_or_create(&ReasonLabels { reason: Word(reason) }).inc();
     }
 
-    /// Counts looked-up slots by outcome.
-    pub fn count_slots(&self, outcomes: &[(&'static str, u64)]) {
+    /// Counts looked-up slots of a tier by outcome.
+    pub fn count_slots(&self, tier: &'static str, outcomes: &[(&'static str, u64)]) {
         for (outcome, count) in outcomes {
-            self.cache_slots.get_or_create(&OutcomeLabels { outcome: Word(outcome) }).inc_by(*count);
+            let labels = OutcomeLabels { tier: Word(tier), outcome: Word(outcome) };
+            self.cache_slots.get_or_create(&labels).inc_by(*count);
+        }
+    }
+
+    /// Counts why a tier did not have what was wanted.
+    pub fn count_misses(&self, tier: &'static str, reason: &'static str, count: u64) {
+        self.cache_misses.get_or_create(&MissLabels { tier: Word(tier), reason: Word(reason) }).inc_by(count);
+    }
+
+    /// Notes how long the shared tier took.
+    pub fn remote_took(&self, operation: &'static str, took: Duration) {
+        let labels = OperationLabels { operation: Word(operation) };
+        self.remote_duration.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts bytes that went to or came from the shared tier.
+    pub fn remote_bytes(&self, operation: &'static str, bytes: u64) {
+        self.remote_bytes.get_or_create(&OperationLabels { operation: Word(operation) }).inc_by(bytes);
+    }
+
+    /// Counts what became of a page for the shared tier.
+    pub fn remote_written(&self, result: &'static str) {
+        self.remote_writes.get_or_create(&ResultOf { result: Word(result) }).inc();
+    }
+
+    /// Shows the servers of the shared tier, and whether each is left alone.
+    pub fn remote_servers(&self, servers: impl IntoIterator<Item = (String, bool)>) {
+        self.remote_breakers.clear();
+        for (server, is_open) in servers {
+            self.remote_breakers.get_or_create(&ServerLabels { server }).set(is_open.into());
         }
     }
 

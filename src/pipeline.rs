@@ -60,6 +60,7 @@ pub struct Pipeline {
     downstream: Arc<Downstream>,
     engine: EngineProbe,
     key_headers: Vec<HeaderName>,
+    namespace: String,
     metrics: Arc<Metrics>,
 }
 
@@ -130,6 +131,7 @@ impl Pipeline {
             downstream,
             engine: EngineProbe::default(),
             key_headers: key_headers?,
+            namespace: config.namespace(),
             metrics,
         })
     }
@@ -155,7 +157,7 @@ impl Pipeline {
         let grid = asked.planned.query.grid;
         let lookup = match bypass {
             Some(_) => Lookup::all_missing(grid),
-            None => self.cache.look_up(&key, &grid, asked.context.now),
+            None => self.cache.look_up(&key, &asked.planned, asked.context.now).await,
         };
         verdict.cache = began.elapsed();
 
@@ -262,7 +264,7 @@ impl Pipeline {
         let headers: Vec<_> = self.key_headers(&asked.headers).collect();
         let PlannedQuery { query, pinned, .. } = &asked.planned;
         let slots = Slots::new(&query.grid, self.split.interval_ms);
-        let scope = (&asked.context.tenant, asked.path.as_str());
+        let scope = (self.namespace.as_str(), &asked.context.tenant, asked.path.as_str());
         CacheKey { identity: Identity::new(scope, query, pinned, slots, &headers), slots }
     }
 

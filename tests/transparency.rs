@@ -308,7 +308,7 @@ impl Frontend {
         assert_eq!(facts.whole_range(request.step_ms, 0), None, "{} may be cut", request.text);
         let pinned = facts.pin(query.text(), query.grid.start().ms(), query.end.ms()).into_owned();
         let slots = Slots::new(&query.grid, self.settings.policy.interval_ms);
-        let scope = (&TenantId::anonymous(), "/api/v1/query_range");
+        let scope = ("data", &TenantId::anonymous(), "/api/v1/query_range");
         let identity = Identity::new(scope, &query, &pinned, slots, &[]);
         Asked { planned: PlannedQuery { query, facts, pinned }, identity, slots }
     }

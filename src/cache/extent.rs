@@ -101,6 +101,59 @@ impl Slot {
         self.extents.iter().map(|extent| extent.answer.weight() + size_of::<Extent>()).sum()
     }
 
+    /// How many instants of `grid` it holds, whatever their age.
+    pub fn instants_in(&self, grid: &StepGrid) -> u64 {
+        let overlaps = self.extents.iter().filter_map(|extent| extent.answer.grid.overlap(grid));
+        overlaps.map(|instants| instants.len()).sum()
+    }
+
+    /// The extents of `grid`, cut where they reach beyond it. One that cannot be cut is left out.
+    #[must_use]
+    pub fn part(&self, grid: &StepGrid) -> Self {
+        let cut = |extent: &Extent| {
+            let overlap = extent.answer.grid.overlap(grid)?;
+            if overlap == extent.answer.grid {
+                return Some(extent.clone());
+            }
+            extent.answer.is_divisible().then(|| extent.part(&overlap))
+        };
+        Self { extents: self.extents.iter().filter_map(cut).collect() }
+    }
+
+    /// This slot, and what of `other` it has no living answer for.
+    #[must_use]
+    pub fn filled_with(&self, other: &Self, now: Timestamp, lifetimes: &Lifetimes) -> Self {
+        let mut slot = self.clone();
+        for extent in &other.extents {
+            let mut rest: Vec<StepGrid> = lifetimes.alive(extent, now).into_iter().collect();
+            for held in &self.extents {
+                let Some(held) = lifetimes.alive(held, now) else { continue };
+                rest = rest.iter().flat_map(|grid| grid.minus(&held)).flatten().collect();
+            }
+            for grid in rest {
+                if grid == extent.answer.grid {
+                    slot = slot.with(extent.clone(), now, lifetimes);
+                } else if extent.answer.is_divisible() {
+                    slot = slot.with(extent.part(&grid), now, lifetimes);
+                }
+            }
+        }
+        slot
+    }
+
+    /// Without the extents for which `is_gone` holds.
+    #[must_use]
+    pub fn without(&self, is_gone: impl Fn(&Extent) -> bool) -> Self {
+        Self { extents: self.extents.iter().filter(|extent| !is_gone(extent)).cloned().collect() }
+    }
+
+    /// A slot of extents that come from elsewhere; none unless they are disjoint, in order, few, and in `grid`.
+    pub fn from_extents(extents: Vec<Extent>, grid: &StepGrid) -> Option<Self> {
+        let is_ordered = extents.windows(2).all(|pair| pair[0].answer.grid.last() < pair[1].answer.grid.start());
+        let is_inside = extents.iter().all(|extent| grid.covers(&extent.answer.grid));
+        (is_ordered && is_inside && extents.len() <= MOST_EXTENTS).then_some(Self { extents })
+    }
+
     /// This slot with `fresh` in it, which replaces what was held for its instants.
     ///
     /// A longer one that is held and cannot be divided (it has annotations) is not given up for it: then nothing changes.

@@ -1,6 +1,6 @@
 //! What an extent is kept under.
 //!
-//! The identity of a query is everything that can change its answer at an instant: tenant, path, text (pinned), step,
+//! The identity of a query is everything that can change its answer at an instant: the data that is asked, tenant, path, text (pinned), step,
 //! phase, whether it is one instant, the slot width, every parameter that promfront does not know to be neutral, and the
 //! headers by which servers choose an answer. Parts are length-prefixed, so no two different lists make the same bytes
 //! (invariant *tenancy*). Entries are found by a 128-bit hash of those bytes and repeat them, so that a collision is a miss
@@ -15,7 +15,7 @@ use crate::model::tenant::TenantId;
 use crate::request::RangeQuery;
 
 /// Part of every key: entries written in another form are never found.
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 
 /// Parameters that are answered here or stand in the key in another form, or that cannot change a successful answer.
 const NOT_IN_KEY: [&str; 6] = ["query", "start", "end", "step", "limit", "timeout"];
@@ -31,10 +31,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of a query that a tenant asks under a path. `text` is the query's text, pinned; `headers` are those of
+    /// The identity of a query that a tenant asks under a path, of the data that `namespace` names. `text` is the query's text, pinned; `headers` are those of
     /// the client's that can change an answer.
     pub fn new(
-        (tenant, path): (&TenantId, &str),
+        (namespace, tenant, path): (&str, &TenantId, &str),
         query: &RangeQuery,
         text: &str,
         slots: Slots,
@@ -46,6 +46,7 @@ impl Identity {
             bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
             bytes.extend_from_slice(text);
         };
+        part(namespace.as_bytes());
         part(tenant.as_str().as_bytes());
         part(path.as_bytes());
         part(text.as_bytes());
@@ -84,6 +85,29 @@ impl Identity {
     /// The whole identity, as it is repeated in each entry.
     pub fn bytes(&self) -> &Arc<[u8]> {
         &self.bytes
+    }
+
+    /// Where the entries of this query lie in a shared tier.
+    pub fn place(&self) -> u128 {
+        self.hash
+    }
+
+    /// The tenant and the text that an identity's bytes speak of.
+    pub fn tenant_and_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+        let part = |bytes: &'_ [u8]| -> Option<(std::ops::Range<usize>, usize)> {
+            let length = usize::try_from(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?)).ok()?;
+            let end = length.checked_add(8).filter(|&end| end <= bytes.len())?;
+            Some((8..end, end))
+        };
+        let mut rest = bytes.get(1..)?;
+        let mut parts = [&[][..]; 4];
+        for found in &mut parts {
+            let (range, end) = part(rest)?;
+            *found = &rest[range];
+            rest = &rest[end..];
+        }
+        let [_namespace, tenant, _path, text] = parts;
+        Some((tenant, text))
     }
 }
 

@@ -1,12 +1,20 @@
 //! The cache as the pipeline sees it: look a query up, keep an answer. Neither can fail.
+//!
+//! The first tier is in this process. What it lacks and a shared tier may have is read from there, once for all who ask the same,
+//! and put into the first tier with the age that it has; what was fetched is kept in the first tier, and goes to the
+//! shared one behind the answer's back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::extent::{Extent, Lifetimes, Slot};
 use super::key::{Identity, Slots};
+use super::page::{Page, Pages};
 use super::plan::{Lookup, NotKept, admit, final_instants, look_up, reads};
-use super::store::memory::MemoryStore;
+use super::purger::Purger;
+use super::shared::{Scope, Shared, SharedTier};
+use super::store::memory::{Entry, MemoryStore};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
@@ -14,10 +22,20 @@ use crate::model::response::RangeAnswer;
 use crate::model::time::Timestamp;
 use crate::request::PlannedQuery;
 
-/// Extents by query and slot.
+/// What the shared tier has of a slot is asked again after this at the earliest, if the first tier still lacks something.
+const ASK_AGAIN_AFTER: Duration = Duration::from_mins(1);
+/// So many pages are read for one query at most; a query of more slots is one that needs its server anyway.
+const MOST_PAGES: usize = 512;
+
+/// How long a process that ends waits for what it still has to write.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// Extents by query and slot, in one tier or two.
 #[derive(Debug)]
 pub struct ExtentCache {
-    store: MemoryStore,
+    memory: Arc<MemoryStore>,
+    shared: Option<Shared>,
+    purger: Arc<Purger>,
     lifetimes: Lifetimes,
     freshness: Duration,
     metrics: Arc<Metrics>,
@@ -32,29 +50,132 @@ pub struct CacheKey {
     pub slots: Slots,
 }
 
+/// A query on its way through the tiers.
+struct Query<'q> {
+    planned: &'q PlannedQuery,
+    scope: Scope<'q>,
+}
+
+/// What the first tier has of one slot, and which instants of it are wanted.
+struct Looked {
+    index: i64,
+    part: StepGrid,
+    entry: Option<Arc<Entry>>,
+}
+
+impl Looked {
+    fn slot(&self) -> Option<&Slot> {
+        self.entry.as_ref().map(|entry| &entry.held().slot)
+    }
+}
+
 impl ExtentCache {
-    /// An empty cache.
-    pub fn new(options: &config::Cache, metrics: Arc<Metrics>) -> Self {
-        Self {
-            store: MemoryStore::new(options.memory.max_bytes, options.ttl, &metrics),
-            lifetimes: Lifetimes {
-                ttl: options.ttl,
-                out_of_order_window: options.out_of_order_window,
-                out_of_order_ttl: options.out_of_order_ttl,
-            },
-            freshness: options.freshness,
-            metrics,
+    /// An empty cache. With a shared tier it has to be made inside of a tokio runtime.
+    pub fn new(options: &config::Cache, shared: Option<SharedTier>, metrics: Arc<Metrics>) -> Self {
+        let lifetimes = Lifetimes {
+            ttl: options.ttl,
+            out_of_order_window: options.out_of_order_window,
+            out_of_order_ttl: options.out_of_order_ttl,
+        };
+        let memory = Arc::new(MemoryStore::new(options.memory.max_bytes, options.ttl, &metrics));
+        let purger = Arc::new(Purger::new(Arc::clone(&memory), options.ttl));
+        let shared = shared.map(|tier| Shared::new(tier, lifetimes, &purger, &memory, &metrics));
+        Self { memory, shared, purger, lifetimes, freshness: options.freshness, metrics }
+    }
+
+    /// What of a query's grid is held, and what is missing.
+    pub async fn look_up(&self, key: &CacheKey, planned: &PlannedQuery, now: Timestamp) -> Lookup {
+        let pages = Pages::new(key.slots, &planned.query.grid, reads(planned), now.before(self.freshness));
+        let query = Query { planned, scope: Scope { identity: &key.identity, pages, now } };
+        let look = |(index, part)| Looked { index, part, entry: self.memory.get(&key.identity, index) };
+        let slots: Vec<Looked> = key.slots.of(&planned.query.grid).into_iter().map(look).collect();
+        let in_memory: Vec<_> = slots.iter().map(|looked| (looked.part, looked.slot())).collect();
+        let lookup = look_up(&in_memory, now, &self.lifetimes);
+        self.metrics.count_slots("memory", &lookup_counts(&lookup));
+        self.count_misses(&in_memory, &lookup, now);
+        let Some(shared) = &self.shared else { return lookup };
+        self.write_overdue(shared, &query, &slots);
+        let wanted = self.wanted(&query, &slots, &lookup);
+        if wanted.is_empty() {
+            return lookup;
+        }
+        let filled = shared.fill(query.scope, wanted).await;
+        let filled_slot = |index| filled.iter().find(|(of, _)| *of == index).map(|(_, slot)| slot);
+        for looked in &slots {
+            if let Some(filled) = filled_slot(looked.index) {
+                self.count_fill(&query, looked, filled);
+            }
+        }
+        let with_filled = |looked: &'_ Looked| (looked.part, filled_slot(looked.index).cloned());
+        let now_held: Vec<(StepGrid, Option<Slot>)> = slots.iter().map(with_filled).collect();
+        let now_held =
+            now_held.iter().zip(&slots).map(|((part, filled), looked)| (*part, filled.as_ref().or(looked.slot())));
+        look_up(&now_held.collect::<Vec<_>>(), now, &self.lifetimes)
+    }
+
+    /// Why slots of the first tier did not have all that was wanted.
+    fn count_misses(&self, slots: &[(StepGrid, Option<&Slot>)], lookup: &Lookup, now: Timestamp) {
+        for (part, slot) in slots {
+            if !lookup.missing.iter().any(|missing| missing.overlap(part).is_some()) {
+                continue;
+            }
+            let touching = slot.map_or(&[][..], Slot::extents);
+            let mut touching = touching.iter().filter(|extent| extent.answer.grid.overlap(part).is_some());
+            let is_expired = |extent: &Extent| self.lifetimes.alive(extent, now) != Some(extent.answer.grid);
+            let reason = match slot {
+                None => "absent",
+                Some(_) if touching.any(is_expired) => "expired",
+                Some(_) => "uncovered",
+            };
+            self.metrics.count_misses("memory", reason, 1);
         }
     }
 
-    /// What of `grid` is held, and what is missing.
-    pub fn look_up(&self, key: &CacheKey, grid: &StepGrid, now: Timestamp) -> Lookup {
-        let slots: Vec<(StepGrid, Option<Slot>)> =
-            key.slots.of(grid).into_iter().map(|(index, part)| (part, self.store.get(&key.identity, index))).collect();
-        let slots: Vec<_> = slots.iter().map(|(part, slot)| (*part, slot.as_ref())).collect();
-        let lookup = look_up(&slots, now, &self.lifetimes);
-        self.metrics.count_slots(&lookup_counts(&lookup));
-        lookup
+    /// What the shared tier added to a slot.
+    fn count_fill(&self, query: &Query<'_>, looked: &Looked, filled: &Slot) {
+        let missing = |slot: Option<&Slot>| -> u64 {
+            let lookup = look_up(&[(looked.part, slot)], query.scope.now, &self.lifetimes);
+            let finals = lookup.missing.iter().filter_map(|grid| self.finals(query.planned, grid, query.scope.now));
+            finals.map(|grid| grid.len()).sum()
+        };
+        let (before, after) = (missing(looked.slot()), missing(Some(filled)));
+        let outcome = match after {
+            0 => "hit",
+            after if after < before => "partial",
+            _ => "miss",
+        };
+        self.metrics.count_slots("remote", &[(outcome, 1)]);
+    }
+
+    /// The pages that may have what is missing and final, and about which the shared tier was not asked a moment ago.
+    fn wanted(&self, query: &Query<'_>, slots: &[Looked], lookup: &Lookup) -> Vec<(Page, StepGrid)> {
+        let (mut wanted, mut seen) = (Vec::new(), HashSet::new());
+        for looked in slots {
+            let asked_at = looked.entry.as_ref().and_then(|entry| entry.held().asked_at);
+            if asked_at.is_some_and(|at| query.scope.now.since(at) < ASK_AGAIN_AFTER) {
+                continue;
+            }
+            let missing = lookup.missing.iter().filter_map(|missing| missing.overlap(&looked.part));
+            let finals = missing.filter_map(|missing| self.finals(query.planned, &missing, query.scope.now));
+            for page in finals.flat_map(|missing| query.scope.pages.to_read(looked.index, &missing)) {
+                let grid = query.scope.pages.grid(page).filter(|_| seen.insert(page));
+                wanted.extend(grid.map(|grid| (page, grid)));
+            }
+        }
+        wanted.truncate(MOST_PAGES);
+        wanted
+    }
+
+    /// What could not be written is due again, even if nothing is added to it any more.
+    fn write_overdue(&self, shared: &Shared, query: &Query<'_>, slots: &[Looked]) {
+        let is_overdue =
+            |entry: &Arc<Entry>| entry.held().dues.are_overdue(query.scope.now) && self.purger.is_current();
+        for looked in slots.iter().filter(|looked| looked.entry.as_ref().is_some_and(is_overdue)) {
+            let (due, slot) = self.memory.update(query.scope.identity, looked.index, |held| {
+                (held.dues.take(&query.scope.pages, looked.index, &held.slot), held.slot.clone())
+            });
+            shared.put(query.scope, due, slot);
+        }
     }
 
     /// The instants of `grid` that are final at `now`.
@@ -81,18 +202,52 @@ impl ExtentCache {
             Metrics::count(&self.metrics.cache_not_kept, NotKept::Fresh.as_str());
         }
         let reads = reads(planned);
+        let pages = Pages::new(key.slots, &answer.grid, reads, now.before(self.freshness));
         for (index, part) in key.slots.of(&finals) {
             let fresh = Extent { answer: Arc::new(answer.extract(&part)), fetched_at: now, reads };
-            self.store.update(&key.identity, index, |slot| slot.with(fresh, now, &self.lifetimes));
+            let (due, slot) = self.memory.update(&key.identity, index, |held| {
+                held.slot = held.slot.with(fresh, now, &self.lifetimes);
+                if let Some(rest) = self.purger.rules().purge(key.identity.bytes(), &held.slot) {
+                    held.slot = rest;
+                }
+                if self.shared.is_none() {
+                    return (Vec::new(), Slot::default());
+                }
+                held.dues.fetched(&pages, index, &part);
+                (held.dues.take(&pages, index, &held.slot), held.slot.clone())
+            });
             self.metrics.cache_kept.inc();
+            if let Some(shared) = &self.shared {
+                shared.put(Scope { identity: &key.identity, pages, now }, due, slot);
+            }
+        }
+    }
+
+    /// What was purged, here and elsewhere.
+    pub fn purger(&self) -> &Arc<Purger> {
+        &self.purger
+    }
+
+    /// Tells the other replicas what was purged. Whether it was told, if there is anybody to tell.
+    pub async fn tell_purges(&self, now: Timestamp) -> Option<bool> {
+        Some(self.shared.as_ref()?.tell_purges(now).await)
+    }
+
+    /// Waits until what is to be written to the shared tier is written, but not long.
+    pub async fn finish_writing(&self) {
+        if let Some(shared) = &self.shared {
+            let _ = tokio::time::timeout(LAST_WRITES, shared.emptied()).await;
         }
     }
 
     /// Brings the gauges up to date before they are read.
     pub fn report(&self) {
-        let (entries, bytes) = self.store.size();
+        let (entries, bytes) = self.memory.size();
         self.metrics.cache_entries.set(entries.cast_signed());
         self.metrics.cache_bytes.set(bytes.cast_signed());
+        if let Some(shared) = &self.shared {
+            self.metrics.remote_servers(shared.servers().into_iter().map(|server| (server.name, server.is_open)));
+        }
     }
 }
 

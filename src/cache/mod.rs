@@ -1,9 +1,16 @@
 //! Extents of answers that were given before: what they are, where they lie, and which of them still hold.
 
+pub mod codec;
 pub mod extent;
 pub mod key;
+pub mod page;
 pub mod plan;
+pub mod purge;
 
+pub mod behind;
 pub mod coalesce;
 pub mod layer;
+pub mod purger;
+pub mod remote;
+pub mod shared;
 pub mod store;

@@ -5,6 +5,7 @@ mod log;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -32,6 +33,9 @@ struct Args {
     /// How long requests in flight may take to finish after SIGTERM, in seconds.
     #[arg(long = "web.shutdown-timeout", value_name = "SECONDS", default_value_t = 120)]
     shutdown_timeout: u64,
+    /// Whether POST /promfront/api/v1/purge is there for everybody who can reach this address.
+    #[arg(long = "web.enable-admin-api")]
+    admin_api: bool,
     /// What is logged.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     log_level: log::Level,
@@ -62,9 +66,9 @@ pub fn run() -> ExitCode {
 
 fn serve(args: &Args) -> Result<(), String> {
     let config = configure(args)?;
-    let app = App::new(&config)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"))?;
     runtime.block_on(async {
+        let app = App::new(&config, args.admin_api)?;
         let address = &args.listen_address;
         let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
@@ -78,7 +82,8 @@ fn serve(args: &Args) -> Result<(), String> {
             stopping.stop();
         };
         let grace = Duration::from_secs(args.shutdown_timeout);
-        server::serve(listener, router(app), args.max_connections, stop, grace).await;
+        server::serve(listener, router(Arc::clone(&app)), args.max_connections, stop, grace).await;
+        app.finish().await;
         Ok(())
     })
 }

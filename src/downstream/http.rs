@@ -27,6 +27,7 @@ use crate::config;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{CodeLabels, Metrics};
 use crate::model::params::Encoded;
+use crate::model::time::Timestamp;
 
 /// A kept connection that the server had closed already ends at once; later it is the server that ended over the query.
 const REUSE_RACE: Duration = Duration::from_millis(250);
@@ -61,6 +62,11 @@ impl Answer {
     pub fn is_json(&self) -> bool {
         let kind = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with(b"application/json"))
+    }
+
+    /// What the server's clock said.
+    pub fn date(&self) -> Option<Timestamp> {
+        Timestamp::parse_http_date(self.headers.get(header::DATE)?.to_str().ok()?)
     }
 
     /// Whether the server forbids to keep it.

@@ -1,5 +1,6 @@
 //! The door: promfront's own pages, range queries, and everything else, which belongs to the downstream.
 
+mod purge;
 mod range;
 mod reply;
 pub mod server;
@@ -20,6 +21,8 @@ use http::{Method, StatusCode, header};
 use tower::util::MapFutureLayer;
 
 use crate::cache::layer::ExtentCache;
+use crate::cache::shared::SharedTier;
+use crate::cache::store;
 use crate::config::Config;
 use crate::downstream::http::Downstream;
 use crate::error::{ApiError, ErrorKind};
@@ -36,24 +39,40 @@ pub struct App {
     metrics: Arc<Metrics>,
     /// How long a range query may take when the client does not say.
     timeout: Duration,
+    /// Whether what is kept may be purged from outside.
+    has_admin_api: bool,
     is_stopping: AtomicBool,
 }
 
 impl App {
-    /// Builds everything from a checked configuration. Nothing is connected yet.
-    pub fn new(config: &Config) -> Result<Arc<Self>, String> {
+    /// Builds everything from a checked configuration, inside of a tokio runtime. Nothing is waited for.
+    pub fn new(config: &Config, has_admin_api: bool) -> Result<Arc<Self>, String> {
         let metrics = Arc::new(Metrics::new());
+        let shared = shared_tier(config)?;
         let downstream = Arc::new(Downstream::new(&config.downstream, &config.limits, Arc::clone(&metrics))?);
-        let cache = Arc::new(ExtentCache::new(&config.cache, Arc::clone(&metrics)));
+        let cache = Arc::new(ExtentCache::new(&config.cache, shared, Arc::clone(&metrics)));
         let pipeline = Pipeline::new(config, Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics))?;
         let (timeout, is_stopping) = (config.downstream.timeout, AtomicBool::new(false));
-        Ok(Arc::new(Self { pipeline, downstream, cache, metrics, timeout, is_stopping }))
+        Ok(Arc::new(Self { pipeline, downstream, cache, metrics, timeout, has_admin_api, is_stopping }))
     }
 
     /// From now on `/-/ready` says no.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
+
+    /// The last thing that is done.
+    pub async fn finish(&self) {
+        self.cache.finish_writing().await;
+    }
+}
+
+/// The shared tier, if one is configured.
+fn shared_tier(config: &Config) -> Result<Option<SharedTier>, String> {
+    let Some(remote) = &config.cache.remote else { return Ok(None) };
+    let opened = store::open(remote, &config.discovery)?;
+    let namespace = config.namespace();
+    Ok(opened.map(|(store, timeout)| SharedTier::new(store, timeout, remote.max_queued_bytes, namespace)))
 }
 
 /// All routes.
@@ -64,6 +83,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/-/ready", get(ready))
         .route("/-/reload", any(no_lifecycle))
         .route("/-/quit", any(no_lifecycle))
+        .route("/promfront/api/v1/purge", any(purge))
         .fallback(route)
         .with_state(app)
         .layer(MapFutureLayer::new(answer_for_a_panic))
@@ -89,6 +109,10 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "promfront is stopping.\n").into_response();
     }
     "promfront is Ready.\n".into_response()
+}
+
+async fn purge(State(app): State<Arc<App>>, request: Request) -> Response {
+    purge::answer(&app, request).await
 }
 
 /// Ours, so that a stranger's `POST` never reaches the downstream's.

@@ -95,7 +95,7 @@ async fn pass_whole(app: &App, head: &Parts, body: Bytes, deadline: Instant, ver
 }
 
 /// The parameters, if they can be read, and the body as it came.
-async fn read_form(head: &Parts, body: Body) -> Result<(Option<Params>, Bytes), ApiError> {
+pub(super) async fn read_form(head: &Parts, body: Body) -> Result<(Option<Params>, Bytes), ApiError> {
     let read = tokio::time::timeout(FORM_TIMEOUT, to_bytes(body, MAX_FORM_BYTES));
     let too_slow =
         |_| ApiError::new(ErrorKind::BadData, format!("the request's body did not arrive in {FORM_TIMEOUT:?}"));

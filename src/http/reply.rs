@@ -114,7 +114,8 @@ pub(super) fn theirs(answer: &Answer) -> Response {
     response
 }
 
-fn json(status: StatusCode, body: Body) -> Response {
+/// A response of JSON.
+pub(super) fn json(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

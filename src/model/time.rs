@@ -49,6 +49,12 @@ impl Timestamp {
         parse_float_seconds(text).or_else(|| parse_rfc3339(text)).filter(|t| t.0.abs() <= LAST_EXACT_MS)
     }
 
+    /// Reads the `Date` of an HTTP answer, `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Some(Self(time.as_millisecond()))
+    }
+
     /// Reads the timestamp of a sample: seconds with at most three decimals, as Prometheus writes them.
     pub fn parse_sample(digits: &[u8]) -> Option<Self> {
         let (negative, digits) = match digits.split_first() {

@@ -207,7 +207,10 @@ impl Flight {
         let answer = scan(&reply.body, &grid).map_err(|refused| self.refuse(refused))?;
         let is_no_store = reply.is_no_store();
         if self.asked.bypass_reason().is_none() {
-            self.cache.keep(&self.key, &self.asked.planned, &answer, is_no_store, self.asked.context.now);
+            // By the server's clock if that is behind ours: what is not final there is not final.
+            let now = self.asked.context.now;
+            let now = reply.date().map_or(now, |date| date.min(now));
+            self.cache.keep(&self.key, &self.asked.planned, &answer, is_no_store, now);
         }
         Ok(FetchedPart { answer: Arc::new(answer), is_no_store, is_own: true })
     }

@@ -1,4 +1,4 @@
-//! Entries in this process, weighed in bytes.
+//! Entries in this process, weighed in bytes: the first tier.
 //!
 //! The store decides only about room: which entry goes when it is full. Whether an extent still holds is judged by its own
 //! age at each lookup. An entry repeats the identity that it was written for, so a hash collision is a miss.
@@ -12,22 +12,41 @@ use moka::sync::Cache;
 
 use crate::cache::extent::Slot;
 use crate::cache::key::{Identity, SlotKey};
+use crate::cache::page::Dues;
 use crate::metrics::Metrics;
+use crate::model::time::Timestamp;
 
 /// The unit of weight: a weight is a `u32`, and an entry may be larger than 4 GiB / 1024.
 const UNIT: usize = 1024;
 /// What an entry costs besides its extents.
 const OVERHEAD: usize = 256;
 
+/// What is held of one slot of a query.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// The extents.
+    pub slot: Slot,
+    /// What of them the shared tier does not have yet.
+    pub dues: Dues,
+    /// When the shared tier was last asked what it has.
+    pub asked_at: Option<Timestamp>,
+}
+
+/// An entry: what is held, and of which query.
 #[derive(Debug)]
-struct Entry {
+pub struct Entry {
     identity: Arc<[u8]>,
-    slot: Slot,
+    held: Held,
 }
 
 impl Entry {
+    /// What is held.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
     fn units(&self) -> u32 {
-        let bytes = self.slot.weight() + self.identity.len() + OVERHEAD;
+        let bytes = self.held.slot.weight() + self.identity.len() + OVERHEAD;
         u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
     }
 }
@@ -55,19 +74,59 @@ impl MemoryStore {
         Self { cache }
     }
 
-    /// What the slot `index` of a query holds.
-    pub fn get(&self, identity: &Identity, index: i64) -> Option<Slot> {
-        let entry = self.cache.get(&identity.slot(index))?;
-        (entry.identity == *identity.bytes()).then(|| entry.slot.clone())
+    /// What is held of the slot `index` of a query.
+    pub fn get(&self, identity: &Identity, index: i64) -> Option<Arc<Entry>> {
+        self.cache.get(&identity.slot(index)).filter(|entry| entry.identity == *identity.bytes())
     }
 
-    /// Replaces what the slot `index` of a query holds by what `change` makes of it; nobody else changes it meanwhile.
-    pub fn update(&self, identity: &Identity, index: i64, change: impl FnOnce(&Slot) -> Slot) {
+    /// Changes what is held of the slot `index` of a query; nobody else changes it meanwhile.
+    pub fn update<T>(&self, identity: &Identity, index: i64, change: impl FnOnce(&mut Held) -> T) -> T {
+        let mut outcome = None;
         self.cache.entry(identity.slot(index)).and_compute_with(|held| {
             let held = held.map(moka::Entry::into_value).filter(|entry| entry.identity == *identity.bytes());
-            let slot = change(&held.map(|entry| entry.slot.clone()).unwrap_or_default());
-            Op::Put(Arc::new(Entry { identity: Arc::clone(identity.bytes()), slot }))
+            let mut held = held.map(|entry| entry.held.clone()).unwrap_or_default();
+            outcome = Some(change(&mut held));
+            Op::Put(Arc::new(Entry { identity: Arc::clone(identity.bytes()), held }))
         });
+        outcome.expect("the store calls its function once")
+    }
+
+    /// Changes what is held of the slot `index` of a query, if anything is.
+    pub fn amend(&self, identity: &Identity, index: i64, change: impl FnOnce(&mut Held)) {
+        self.cache.entry(identity.slot(index)).and_compute_with(|held| {
+            let entry = held.map(moka::Entry::into_value).filter(|entry| entry.identity == *identity.bytes());
+            let Some(entry) = entry else { return Op::Nop };
+            let mut held = entry.held.clone();
+            change(&mut held);
+            Op::Put(Arc::new(Entry { identity: Arc::clone(identity.bytes()), held }))
+        });
+    }
+
+    /// Gives every entry to `change`, which makes another slot of it or lets it be.
+    pub fn sweep(&self, mut change: impl FnMut(&[u8], &Slot) -> Option<Slot>) {
+        for (key, seen) in &self.cache {
+            if change(&seen.identity, &seen.held.slot).is_none() {
+                continue;
+            }
+            self.cache.entry(*key).and_compute_with(|held| {
+                let Some(entry) = held.map(moka::Entry::into_value) else { return Op::Nop };
+                match change(&entry.identity, &entry.held.slot) {
+                    None => Op::Nop,
+                    Some(slot) if slot.extents().is_empty() => Op::Remove,
+                    Some(slot) => {
+                        let held = Held { slot, ..entry.held.clone() };
+                        Op::Put(Arc::new(Entry { identity: Arc::clone(&entry.identity), held }))
+                    }
+                }
+            });
+        }
+    }
+
+    /// Gives every entry's identity and extents to `see`.
+    pub fn each(&self, mut see: impl FnMut(&[u8], &Slot)) {
+        for (_, entry) in &self.cache {
+            see(&entry.identity, &entry.held.slot);
+        }
     }
 
     /// How many entries there are, and how many bytes they weigh.
@@ -86,10 +145,10 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let store = MemoryStore::new(1 << 20, Duration::from_mins(1), &metrics);
         let (mine, other) = (Identity::colliding(b"mine"), Identity::colliding(b"other"));
-        store.update(&mine, 0, Slot::clone);
+        store.update(&mine, 0, |_| ());
         assert!(store.get(&mine, 0).is_some());
         assert!(store.get(&other, 0).is_none());
-        store.update(&other, 0, Slot::clone);
+        store.update(&other, 0, |_| ());
         assert!(store.get(&mine, 0).is_none(), "the last one to write has the place");
     }
 }

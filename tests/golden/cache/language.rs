@@ -198,7 +198,7 @@ impl Cache {
         let facts = promql::read(query.text()).expect("a query that is understood");
         let pinned = facts.pin(query.text(), grid.start().ms(), query.end.ms());
         let slots = Slots::new(&grid, self.interval_ms);
-        let identity = Identity::new((&TenantId::anonymous(), path), &query, &pinned, slots, &headers);
+        let identity = Identity::new(("data", &TenantId::anonymous(), path), &query, &pinned, slots, &headers);
         let known = self.identities.iter().position(|known| known == identity.bytes());
         let entry = known.unwrap_or(self.identities.len());
         if known.is_none() {

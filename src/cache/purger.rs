@@ -1,0 +1,150 @@
+//! Carries purges between replicas, and out on what this one holds.
+//!
+//! The rules lie with the shared entries, in several copies on different servers. Every replica reads them every few seconds,
+//! adds what it knows, and writes back where a copy knows less: so a rule reaches every replica that reaches the shared tier,
+//! whatever order things happen in, and survives the loss of a server. A replica that has not read them for a while does
+//! not use the shared tier: it could not know what was purged.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::extent::Slot;
+use super::purge::{PurgeError, Rule, Rules};
+use super::store::memory::MemoryStore;
+use super::store::{Item, Read, Store};
+use crate::model::time::Timestamp;
+
+/// So many copies, each on the server that its place falls to.
+const COPIES: u8 = 8;
+/// How often they are read …
+const INTERVAL: Duration = Duration::from_secs(5);
+/// … and how soon again if none could be.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long reading and writing one may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Rules that were read longer ago than this may have been added to.
+const CURRENT_FOR: Duration = Duration::from_secs(10);
+
+/// The purges that this replica knows of.
+#[derive(Debug)]
+pub struct Purger {
+    memory: Arc<MemoryStore>,
+    ttl: Duration,
+    rules: RwLock<Rules>,
+    read_at: Mutex<Option<Instant>>,
+}
+
+/// What a purge finds in the first tier of this replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Extents.
+    pub extents: usize,
+    /// What they weigh, in bytes.
+    pub bytes: usize,
+}
+
+impl Purger {
+    /// Of extents that live for `ttl`, in `memory` and elsewhere.
+    pub fn new(memory: Arc<MemoryStore>, ttl: Duration) -> Self {
+        Self { memory, ttl, rules: RwLock::default(), read_at: Mutex::default() }
+    }
+
+    /// The rules that are known.
+    pub fn rules(&self) -> Rules {
+        self.rules.read().clone()
+    }
+
+    /// Whether they are known well enough to use the shared tier.
+    pub fn is_current(&self) -> bool {
+        self.read_at.lock().is_some_and(|at| at.elapsed() < CURRENT_FOR)
+    }
+
+    /// What a purge would find here.
+    pub fn preview(&self, rule: &Rule, now: Timestamp) -> Found {
+        let only = Rules::default().with(std::slice::from_ref(rule), now, self.ttl);
+        let mut found = Found::default();
+        self.memory.each(|identity, slot| {
+            let left = only.purge(identity, slot);
+            let weight = |slot: &Slot| slot.weight();
+            found.extents += left.as_ref().map_or(0, |left| slot.extents().len() - left.extents().len());
+            found.bytes += left.as_ref().map_or(0, |left| weight(slot) - weight(left));
+        });
+        found
+    }
+
+    /// Takes a purge: it holds here from now on.
+    pub fn accept(&self, rule: &Rule, now: Timestamp) -> Result<Found, PurgeError> {
+        let found = self.preview(rule, now);
+        {
+            let mut rules = self.rules.write();
+            *rules = rules.accept(rule, now, self.ttl)?;
+        }
+        self.sweep();
+        Ok(found)
+    }
+
+    fn sweep(&self) {
+        let rules = self.rules();
+        self.memory.sweep(|identity, slot| rules.purge(identity, slot));
+    }
+
+    /// Reads the copies, takes what is new, and writes back what they lack. Whether any could be read, and all that could
+    /// be hold everything now.
+    pub async fn exchange(&self, store: &dyn Store, namespace: &str, now: Timestamp) -> (bool, bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let copies = (0..COPIES).map(|number| async move {
+            let (place, key) = copy(namespace, number);
+            let read = store.read(place, std::slice::from_ref(&key), deadline).await.pop();
+            let rules = match read {
+                Some(Read::Value(bytes)) => Some(Rules::decode(&bytes)),
+                Some(Read::Absent) => Some(Vec::new()),
+                Some(Read::Lost(_)) | None => None,
+            };
+            (place, key, rules)
+        });
+        let copies = futures::future::join_all(copies).await;
+        let is_read = copies.iter().any(|(.., rules)| rules.is_some());
+        for rules in copies.iter().filter_map(|(.., rules)| rules.as_ref()) {
+            let mut known = self.rules.write();
+            *known = known.with(rules, now, self.ttl);
+        }
+        let known = self.rules();
+        if !known.all().is_empty() {
+            // Each time, not only for what is new: an entry may just have been put in by who did not know of it yet.
+            self.sweep();
+        }
+        if is_read {
+            *self.read_at.lock() = Some(Instant::now());
+        }
+        let mut is_told = is_read;
+        for (place, key, rules) in copies {
+            let Some(rules) = rules else { continue };
+            if known.all().iter().any(|rule| !rules.contains(rule)) {
+                let item = Item { key, value: known.encode().into(), ttl: self.ttl };
+                let written = store.write(place, vec![item], Instant::now() + PATIENCE).await;
+                is_told &= written.into_iter().all(|written| written == super::store::Write::Stored);
+            }
+        }
+        (is_read, is_told)
+    }
+
+    /// Does so every few seconds, for as long as there are both.
+    pub async fn keep_current(purger: Weak<Self>, store: Weak<dyn Store>, namespace: &str) {
+        loop {
+            let (Some(purger), Some(store)) = (purger.upgrade(), store.upgrade()) else { return };
+            let (is_read, _) = purger.exchange(&*store, namespace, Timestamp::now()).await;
+            drop((purger, store));
+            tokio::time::sleep(if is_read { INTERVAL } else { RETRY }).await;
+        }
+    }
+}
+
+/// Where a copy lies.
+fn copy(namespace: &str, number: u8) -> (u128, String) {
+    let place = xxh3_128(format!("{number}:{namespace}").as_bytes());
+    (place, format!("promfront:purges:{{{place:032x}}}"))
+}

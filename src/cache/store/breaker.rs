@@ -1,0 +1,127 @@
+//! A server that fails again and again is left alone for a while.
+//!
+//! Ten failures in a row open the breaker: for ten seconds the server is not asked, which costs nothing. Then one call is let
+//! through as a probe, and only one: if it succeeds the breaker closes, if it fails the ten seconds begin anew. A failure is
+//! silence or a broken connection; a server that answers with an error is there.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// So many failures in a row open it.
+const FAILURES: u32 = 10;
+/// It stays open for this long.
+const OPEN_FOR: Duration = Duration::from_secs(10);
+
+/// Whether a server is asked.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+    },
+    /// A probe is under way; if nothing is heard of it, the next one is let through then.
+    Probing {
+        until: Instant,
+    },
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Closed { failures: 0 }
+    }
+}
+
+impl Breaker {
+    /// Whether a call may be made now. Who is let through reports its outcome, or is taken for failed after a while.
+    pub fn lets_through(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        match *state {
+            State::Closed { .. } => true,
+            State::Open { until } | State::Probing { until } if now >= until => {
+                *state = State::Probing { until: now + OPEN_FOR };
+                true
+            }
+            State::Open { .. } | State::Probing { .. } => false,
+        }
+    }
+
+    /// A call was answered.
+    pub fn succeeded(&self) {
+        *self.state.lock() = State::default();
+    }
+
+    /// A call was not answered.
+    pub fn failed(&self, now: Instant) {
+        let mut state = self.state.lock();
+        *state = match *state {
+            State::Closed { failures } if failures + 1 < FAILURES => State::Closed { failures: failures + 1 },
+            State::Closed { .. } | State::Probing { .. } => State::Open { until: now + OPEN_FOR },
+            open @ State::Open { .. } => open,
+        };
+    }
+
+    /// Whether the server is left alone.
+    pub fn is_open(&self) -> bool {
+        !matches!(*self.state.lock(), State::Closed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_failures_open_it_and_one_probe_closes_it() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..9 {
+            breaker.failed(now);
+        }
+        breaker.succeeded();
+        for _ in 0..9 {
+            breaker.failed(now);
+        }
+        assert!(breaker.lets_through(now), "a success between them starts the count anew");
+        breaker.failed(now);
+        assert!(breaker.is_open() && !breaker.lets_through(now));
+        assert!(!breaker.lets_through(now + OPEN_FOR.saturating_sub(Duration::from_millis(1))));
+        let later = now + OPEN_FOR;
+        assert!(breaker.lets_through(later), "the probe");
+        assert!(!breaker.lets_through(later), "and only one");
+        breaker.failed(later);
+        assert!(!breaker.lets_through(later + OPEN_FOR / 2), "it failed");
+        let last = later + OPEN_FOR;
+        assert!(breaker.lets_through(last));
+        breaker.succeeded();
+        assert!(!breaker.is_open() && breaker.lets_through(last) && breaker.lets_through(last));
+    }
+
+    #[test]
+    fn a_probe_that_was_never_heard_of_is_followed_by_another() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..10 {
+            breaker.failed(now);
+        }
+        assert!(breaker.lets_through(now + OPEN_FOR));
+        assert!(!breaker.lets_through(now + OPEN_FOR * 3 / 2));
+        assert!(breaker.lets_through(now + OPEN_FOR * 2));
+    }
+
+    #[test]
+    fn calls_that_were_under_way_when_it_opened_do_not_keep_it_open() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..10 {
+            breaker.failed(now);
+        }
+        breaker.failed(now + OPEN_FOR / 2);
+        assert!(breaker.lets_through(now + OPEN_FOR));
+    }
+}

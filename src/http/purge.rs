@@ -1,0 +1,123 @@
+//! `POST /promfront/api/v1/purge`: what was kept and should not have been is forgotten, here and on every replica.
+//!
+//! Off unless `--web.enable-admin-api`, as Prometheus's own. `tenant`, `query`, `start` and `end` say what; a purge of everything
+//! has to be asked for by `all=true`. With `dry_run=true` nothing happens but counting.
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::{Method, StatusCode, header};
+use serde::Serialize;
+
+use super::range::read_form;
+use super::{App, reply};
+use crate::cache::purge::{EFFECTIVE_WITHIN, Rule};
+use crate::error::{ApiError, ErrorKind};
+use crate::model::params::Params;
+use crate::model::time::Timestamp;
+
+/// What a purge did.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    /// Extents of this replica's first tier.
+    extents: usize,
+    /// Their bytes.
+    bytes: usize,
+    dry_run: bool,
+    /// `told`, `pending` (the shared tier does not answer; it is told as soon as it does), or `none` (there is no shared tier).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<&'static str>,
+    effective_within_seconds: u64,
+}
+
+/// Answers one purge.
+pub(super) async fn answer(app: &App, request: Request) -> Response {
+    match purge(app, request).await {
+        Ok(outcome) => {
+            let data = serde_json::to_string(&outcome).expect("plain values");
+            reply::json(StatusCode::OK, format!(r#"{{"status":"success","data":{data}}}"#).into())
+        }
+        Err(Refusal::Method) => {
+            let mut response = reply::error(&bad("a purge is asked for by POST"));
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("POST"));
+            response
+        }
+        Err(Refusal::Api(error)) => reply::error(&error),
+    }
+}
+
+enum Refusal {
+    Method,
+    Api(ApiError),
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+async fn purge(app: &App, request: Request) -> Result<Outcome, Refusal> {
+    if !app.has_admin_api {
+        return Err(ApiError::new(ErrorKind::Unavailable, "admin APIs disabled").into());
+    }
+    if request.method() != Method::POST {
+        return Err(Refusal::Method);
+    }
+    let (head, body) = request.into_parts();
+    let (params, _) = read_form(&head, body).await?;
+    let params = params.ok_or_else(|| bad("the parameters can't be read; send them as a form or in the URL"))?;
+    let now = Timestamp::now();
+    let (rule, is_dry_run) = read_rule(&params, now)?;
+    let purger = app.cache.purger();
+    let (found, replicas) = if is_dry_run {
+        (purger.preview(&rule, now), None)
+    } else {
+        let found = purger.accept(&rule, now).map_err(|error| bad(&error.to_string()))?;
+        let replicas = match app.cache.tell_purges(now).await {
+            Some(true) => "told",
+            Some(false) => "pending",
+            None => "none",
+        };
+        tracing::info!(query = params.get("query"), extents = found.extents, replicas, "purged");
+        (found, Some(replicas))
+    };
+    Ok(Outcome {
+        extents: found.extents,
+        bytes: found.bytes,
+        dry_run: is_dry_run,
+        replicas,
+        effective_within_seconds: EFFECTIVE_WITHIN.as_secs(),
+    })
+}
+
+fn read_rule(params: &Params, now: Timestamp) -> Result<(Rule, bool), ApiError> {
+    const KNOWN: [&str; 6] = ["tenant", "query", "start", "end", "all", "dry_run"];
+    if let Some(unknown) = params.pairs().iter().find(|pair| !KNOWN.contains(&pair.name.as_str())) {
+        return Err(bad(&format!("there is no parameter {:?}; there are {}", unknown.name, KNOWN.join(", "))));
+    }
+    let text = |name| Some(params.get(name)).filter(|value| !value.is_empty()).map(str::to_owned);
+    let time = |name| match text(name) {
+        None => Ok(None),
+        Some(value) => Timestamp::parse(&value).map(Some).ok_or_else(|| {
+            bad(&format!("{name}: {value:?} is not a time; write seconds since the epoch or 2024-02-01T00:00:00Z"))
+        }),
+    };
+    let flag = |name| match params.get(name) {
+        "" | "false" => Ok(false),
+        "true" => Ok(true),
+        other => Err(bad(&format!("{name}: {other:?} is neither true nor false"))),
+    };
+    let (tenant, query, range, is_all) = (text("tenant"), text("query"), (time("start")?, time("end")?), flag("all")?);
+    let says_what = tenant.is_some() || query.is_some() || range != (None, None);
+    if says_what == is_all {
+        let message = "say what to purge by tenant, query, start or end; or, for everything, by all=true alone";
+        return Err(bad(message));
+    }
+    let rule = Rule::new(tenant, query, range, now).map_err(|error| bad(&error.to_string()))?;
+    Ok((rule, flag("dry_run")?))
+}
+
+fn bad(message: &str) -> ApiError {
+    ApiError::new(ErrorKind::BadData, message)
+}
