@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test tools build lint bench
+.PHONY: help demo test tools demo-tools build lint bench
 
 help:
 	@echo "make demo    what promfront does to a dashboard, on this machine (ARGS=--once ends by itself)"
@@ -11,15 +11,18 @@ help:
 	@echo "make bench   the benchmarks"
 	@echo "make build   target/release/promfront"
 
-demo: tools build
+demo: demo-tools build
 	python3 demo/demo.py --promfront $(TARGET)/release/promfront $(ARGS)
 
 test: tools lint
 	$(CARGO) test --locked
 
-# Prometheus, from Debian's packages if it is not on the PATH.
+# Prometheus, Redis, memcached and so on, from Debian's packages if they are not there; for the demo only Prometheus.
 tools:
-	@python3 demo/tools.py
+	@python3 demo/tools.py tests
+
+demo-tools:
+	@python3 demo/tools.py demo
 
 build:
 	$(CARGO) build --release --locked

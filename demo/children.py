@@ -1,4 +1,4 @@
-"""The processes of the demo: finds or installs Prometheus, starts servers, waits for them, ends them.
+"""The processes of the demo: finds or installs programs, starts servers, waits for them, ends them.
 
 Need: a pair of servers that is up when the demo says so, and gone when the demo is gone, however it ends.
 Rule: every wait has an end; a child that dies shows its own last words; no service of the machine is touched.
@@ -15,9 +15,17 @@ import time
 import urllib.error
 import urllib.request
 
+# What is run besides Rust: each program, and the package of Debian that has it.
+FOR_DEMO = {"prometheus": "prometheus", "promtool": "prometheus"}
+FOR_TESTS = {**FOR_DEMO, "redis-server": "redis-server", "redis-cli": "redis-tools", "memcached": "memcached",
+             "dnsmasq": "dnsmasq-base", "faketime": "faketime", "openssl": "openssl"}
+# What serves is not on every user's PATH.
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+# Installs its arguments. No service is started, and where systemd rules none is at the next boot; one that was there before is
+# left as it is.
 INSTALL = r"""
 set -e
-export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 PATH="$PATH:/usr/sbin:/sbin"
 guard=/usr/sbin/policy-rc.d
 if [ ! -e "$guard" ]; then
     trap 'rm -f "$guard"' EXIT
@@ -25,35 +33,49 @@ if [ ! -e "$guard" ]; then
     printf '#!/bin/sh\nexit 101\n' > "$guard"
     chmod 755 "$guard"
 fi
+new=
+for package; do
+    dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q ' installed$' || new="$new $package"
+done
 apt-get update -q
-apt-get install -y -q --no-install-recommends prometheus
-if command -v systemctl > /dev/null; then systemctl disable -q prometheus.service > /dev/null 2>&1 || true; fi
+apt-get install -y -q --no-install-recommends "$@"
+if command -v systemctl > /dev/null; then
+    for package in $new; do systemctl disable -q --now "$package.service" > /dev/null 2>&1 || true; done
+fi
 """
-HOW_TO = ("demo: prometheus and promtool are needed and {why}.\n"
-          "Install Debian's package (apt-get install prometheus), or put both programs of a release from\n"
-          "https://prometheus.io/download/ on the PATH, and run the demo again.")
+HOW_TO = ("{programs} {are} needed and {why}.\n"
+          "Install Debian's packages (apt-get install {packages}), or put the programs on the PATH, and try again.")
+RELEASES = "\nReleases of Prometheus, with both programs, are at https://prometheus.io/download/."
 
 
-def ensure_prometheus(say):
-    """Both programs on the PATH, from Debian's package if they are not there; the package's service stays off."""
+def ensure(tools, say):
+    """All programs of `tools` are there, from Debian's packages if they were not; the packages' services stay off."""
     def missing():
-        return [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
+        return [program for program in tools if shutil.which(program, path=PATH) is None]
 
-    if not missing():
+    def give_up(why):
+        lacking = missing() or wanted
+        text = HOW_TO.format(programs=" and ".join(lacking), are="is" if len(lacking) == 1 else "are", why=why,
+                             packages=" ".join(dict.fromkeys(tools[program] for program in lacking)))
+        sys.exit(text + (RELEASES if FOR_DEMO.keys() & set(lacking) else ""))
+
+    wanted = missing()
+    if not wanted:
         return
     if shutil.which("apt-get") is None:
-        sys.exit(HOW_TO.format(why="this machine has no apt-get to get them with"))
+        give_up("this machine has no apt-get to get them with")
     become = [] if os.geteuid() == 0 else ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
     if become and shutil.which("sudo") is None:
-        sys.exit(HOW_TO.format(why="installing them needs root or sudo"))
-    say("no prometheus on the PATH: installing Debian's package (its service stays off)")
-    done = subprocess.run([*become, "sh", "-c", INSTALL], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          stdin=None if sys.stdin.isatty() else subprocess.DEVNULL)
+        give_up("installing them needs root or sudo")
+    packages = list(dict.fromkeys(tools[program] for program in wanted))
+    say(f"no {', '.join(wanted)}: installing Debian's {', '.join(packages)} (no service is started)")
+    done = subprocess.run([*become, "sh", "-c", INSTALL, "sh", *packages], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, stdin=None if sys.stdin.isatty() else subprocess.DEVNULL)
     if done.returncode != 0:
         sys.stderr.write(done.stdout.decode(errors="replace")[-3000:] + "\n")
-        sys.exit(HOW_TO.format(why=f"the installation failed (exit code {done.returncode})"))
+        give_up(f"the installation failed (exit code {done.returncode})")
     if missing():
-        sys.exit(HOW_TO.format(why=f"{' and '.join(missing())} is still not on the PATH"))
+        give_up("the packages did not bring them")
 
 
 def free_port():

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import ask
 import panels
-from children import Child, ensure_prometheus, free_port
+from children import FOR_DEMO, Child, ensure, free_port
 from series import DAY
 
 HERE = Path(__file__).resolve().parent
@@ -226,7 +226,7 @@ def main():
     args = parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
-    ensure_prometheus(say)
+    ensure(FOR_DEMO, say)
     # Not /tmp if it can be helped: it may be memory, and the text needs some gigabytes for a moment.
     place = os.environ.get("TMPDIR") or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else None)
     work, children = Path(tempfile.mkdtemp(prefix="promfront-demo-", dir=place)), []

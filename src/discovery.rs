@@ -536,7 +536,7 @@ mod tests {
             assert_eq!(parsed(plain), Form::Plain, "{plain}");
             assert_eq!(
                 *Discovery::new(vec![Address::parse(plain).expect(plain)], Options::default()).servers(),
-                [plain.into()]
+                [Box::<str>::from(plain)]
             );
         }
         assert_eq!(parsed("dns+cache:11211"), Form::Dns { host: "cache".into(), port: 11211 });

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod caches;
+pub mod faults;
+pub mod frames;
+pub mod port;
 pub mod remote_write;
 pub mod scripted;
 

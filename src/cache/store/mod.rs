@@ -101,11 +101,11 @@ impl Loss {
     }
 }
 
+/// A store, and how long reading from it may take for one query.
+pub type Opened = (Arc<dyn Store>, Duration);
+
 /// The store that is configured, and how long reading from it may take. Inside of a tokio runtime; nothing is waited for.
-pub fn open(
-    options: &config::Remote,
-    resolving: &config::Discovery,
-) -> Result<Option<(Arc<dyn Store>, Duration)>, String> {
+pub fn open(options: &config::Remote, resolving: &config::Discovery) -> Result<Option<Opened>, String> {
     if let Some(options) = &options.redis {
         let store = redis::Redis::new(options).map_err(|problem| format!("cache.remote.redis: {problem}"))?;
         return Ok(Some((Arc::new(store), options.timeout.0)));
