@@ -24,6 +24,8 @@ use crate::model::time::{Timestamp, millis};
 
 /// What was fetched later than this from now comes from a clock that is wrong, ours or the writer's.
 const MOST_SKEW: Duration = Duration::from_mins(1);
+/// More is not read for one query, in bytes of memory.
+const MOST_READ_BYTES: usize = 1 << 30;
 /// Writing waits this much longer than reading: nobody waits for it.
 const WRITE_PATIENCE: u32 = 20;
 
@@ -84,8 +86,17 @@ impl Remote {
 
     /// Reads pages of a query, each with its instants.
     pub async fn read(&self, identity: &Identity, pages: &[(Page, StepGrid)], now: Timestamp) -> Vec<PageRead> {
-        let deadline = Instant::now() + self.timeout;
-        self.read_until(identity, pages, now, deadline).await
+        let began = Instant::now();
+        let read = self.read_until(identity, pages, now, began + self.timeout).await;
+        self.metrics.remote_took("read", began.elapsed());
+        let outcome = |read: Result<Slot, Missing>| match read {
+            Ok(slot) => PageRead::Found(slot),
+            Err(missing) => {
+                self.metrics.count_misses("remote", missing.reason(), 1);
+                missing.into()
+            }
+        };
+        read.into_iter().map(outcome).collect()
     }
 
     async fn read_until(
@@ -94,17 +105,22 @@ impl Remote {
         pages: &[(Page, StepGrid)],
         now: Timestamp,
         deadline: Instant,
-    ) -> Vec<PageRead> {
+    ) -> Vec<Result<Slot, Missing>> {
         if !self.purger.is_current() {
-            self.metrics.count_misses("remote", "purges-unknown", pages.len() as u64);
-            return pages.iter().map(|_| PageRead::Lost).collect();
+            return pages.iter().map(|_| Err(Missing::PurgesUnknown)).collect();
         }
-        let began = Instant::now();
         let keys: Vec<String> = pages.iter().map(|(page, _)| self.key(identity, *page)).collect();
         let values = self.read_values(identity.place(), &keys, deadline).await;
-        self.metrics.remote_took("read", began.elapsed());
-        let judged = values.into_iter().zip(pages).map(|(value, page)| self.judge(value, identity, page, now));
-        judged.collect()
+        let mut taken = 0;
+        let judge = |(value, page): (Result<Bytes, Missing>, &(Page, StepGrid))| {
+            if taken > MOST_READ_BYTES {
+                return Err(Missing::TooMuch);
+            }
+            let slot = self.judge(&value?, identity, *page, now)?;
+            taken += slot.weight();
+            Ok(slot)
+        };
+        values.into_iter().zip(pages).map(judge).collect()
     }
 
     /// Values by key, put together where they were cut.
@@ -131,31 +147,19 @@ impl Remote {
     /// What is to be made of a value that was read for a page.
     fn judge(
         &self,
-        value: Result<Bytes, Missing>,
+        value: &[u8],
         identity: &Identity,
-        (page, grid): &(Page, StepGrid),
+        (page, grid): (Page, StepGrid),
         now: Timestamp,
-    ) -> PageRead {
-        let nothing = |reason| {
-            self.metrics.count_misses("remote", reason, 1);
-            PageRead::Nothing
-        };
-        let value = match value {
-            Ok(value) => value,
-            Err(Missing::Nothing(reason)) => return nothing(reason),
-            Err(Missing::Lost(loss)) => {
-                self.metrics.count_misses("remote", loss.as_str(), 1);
-                return PageRead::Lost;
-            }
-        };
+    ) -> Result<Slot, Missing> {
         self.metrics.remote_bytes("read", value.len() as u64);
-        let slot = match decode(self.version, &value, identity.bytes(), *page, grid) {
+        let nothing = |reason| Err(Missing::Nothing(reason));
+        let slot = match decode(self.version, value, identity.bytes(), page, &grid) {
             Ok(slot) => slot,
             Err(unreadable) => return nothing(unreadable.as_str()),
         };
         let latest = now.ms().saturating_add(millis(MOST_SKEW));
-        let is_believable = slot.without(|extent| extent.fetched_at.ms() > latest);
-        if is_believable.extents().len() < slot.extents().len() {
+        if slot.extents().iter().any(|extent| extent.fetched_at.ms() > latest) {
             return nothing("future");
         }
         let slot = match self.purger.rules().purge(identity.bytes(), &slot) {
@@ -164,7 +168,7 @@ impl Remote {
             None => slot,
         };
         let slot = slot.without(|extent| self.lifetimes.alive(extent, now).is_none());
-        if slot.extents().is_empty() { nothing("expired") } else { PageRead::Found(slot) }
+        if slot.extents().is_empty() { nothing("expired") } else { Ok(slot) }
     }
 
     /// Writes a page of a slot, together with what others may have written of it that we do not hold.
@@ -182,9 +186,9 @@ impl Remote {
         let mut slot = slot.part(&grid);
         if slot.instants_in(&grid) < grid.len() {
             match self.read_until(identity, &[(page, grid)], now, deadline).await.pop() {
-                Some(PageRead::Found(theirs)) => slot = slot.filled_with(&theirs, now, &self.lifetimes),
-                Some(PageRead::Nothing) => {}
-                Some(PageRead::Lost) | None => return PageWritten::Later,
+                Some(Ok(theirs)) => slot = slot.filled_with(&theirs, now, &self.lifetimes),
+                Some(Err(Missing::Nothing(_))) => {}
+                Some(Err(_)) | None => return PageWritten::Later,
             }
         }
         let Some(items) = self.items(identity, page, slot, now).await else {
@@ -232,13 +236,38 @@ impl Remote {
     }
 }
 
-/// Why a value is not there.
+/// Why a page is not there.
 #[derive(Clone, Copy, Debug)]
 enum Missing {
     /// There is none of use.
     Nothing(&'static str),
     /// It is not known.
     Lost(Loss),
+    /// It might have been purged.
+    PurgesUnknown,
+    /// More was read for this query than may be.
+    TooMuch,
+}
+
+impl Missing {
+    /// As it stands in metrics.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Nothing(reason) => reason,
+            Self::Lost(loss) => loss.as_str(),
+            Self::PurgesUnknown => "purges-unknown",
+            Self::TooMuch => "too-much",
+        }
+    }
+}
+
+impl From<Missing> for PageRead {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Nothing(_) => Self::Nothing,
+            Missing::Lost(_) | Missing::PurgesUnknown | Missing::TooMuch => Self::Lost,
+        }
+    }
 }
 
 fn piece(read: Read) -> Result<PieceOfValue, Missing> {
