@@ -348,7 +348,7 @@ impl Link {
         while matches!(server.read_buf(&mut received).await, Ok(1..)) {
             let protocol = *self.protocol.get().unwrap_or(&Protocol::Opaque);
             while let Some(reply) = protocol.take_reply(&mut received) {
-                let fault = if false { None } else { self.asked.lock().pop_front().flatten() };
+                let fault = if reply.is_push() { None } else { self.asked.lock().pop_front().flatten() };
                 if is_mute {
                     continue;
                 }

@@ -2,8 +2,8 @@
 //!
 //! The keys of one call share a hash tag, so they lie on one node: a read is one `MGET`, a write one pipeline. The client
 //! library moves bytes and parses; who is asked, on which connection and how long is decided here. It has a client for
-//! clusters, which is not used: while it looks at the map of slots every call waits, so a node that hangs stops all of
-//! them, and it cannot read a rotated password.
+//! clusters, which is not used: under short deadlines it does not notice that a node hangs and another one has taken over,
+//! while it learns the map of slots every call waits, and it cannot read a rotated password.
 
 mod address;
 mod cluster;
