@@ -966,7 +966,13 @@ fn the_table_is_true() {
     for case in 1..=46 {
         assert!(table.contains(&format!("\n| C{case} |")), "C{case} has no row");
     }
-    for row in table.lines().filter(|line| line.starts_with("| C")) {
+    let is_of = |line: &str, letter| line.strip_prefix("| ").is_some_and(|rest| rest.starts_with(letter));
+    let is_row = |line: &&str| is_of(line, 'C') || is_of(line, 'R');
+    for fault in 1..=23 {
+        let is_named = |line: &str| line.split(" | ").next().is_some_and(|head| has_word(head, &format!("R{fault}")));
+        assert!(table.lines().filter(|line| is_of(line, 'R')).any(is_named), "R{fault} has no row");
+    }
+    for row in table.lines().filter(is_row).filter(|row| row.chars().nth(3).is_some_and(|c| c.is_ascii_digit())) {
         let (case, tests) =
             (row.split(' ').nth(1).expect("a number"), row.rsplit(" | ").next().expect("three columns"));
         for clause in tests.split("; ") {
@@ -979,10 +985,15 @@ fn the_table_is_true() {
             }
             for script in names.iter().filter_map(|name| name.strip_suffix(".txt")) {
                 let script = read(&format!("tests/golden/{script}.txt"));
-                assert!(script.split(|c: char| !c.is_alphanumeric()).any(|word| word == case), "{case}: {clause}");
+                assert!(has_word(&script, case), "{case}: {clause}");
             }
         }
     }
+}
+
+/// Whether a text has this word in it.
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric()).any(|found| found == word)
 }
 
 /// A model of a server: three series whose value at an instant is the instant, one until midnight, one from then on,

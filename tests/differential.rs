@@ -11,7 +11,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use support::{Answer, DATA_END, DATA_START, Http, Prometheus, Promfront, Random, escaped, range_params};
+use support::{
+    Answer, DATA_END, DATA_START, Http, Prometheus, Promfront, Random, corpus, escaped, range_params, unescaped,
+};
 
 const QUERIES: &str = include_str!("differential/queries.txt");
 const ORDER_DEPENDENT: &str = include_str!("differential/order_dependent.txt");
@@ -275,15 +277,6 @@ fn excerpt(answer: &Answer, other: &Answer) -> String {
         .unwrap_or(answer.body.len().min(other.body.len()));
     let text = answer.body.get(differs.saturating_sub(80)..(differs + 120).min(answer.body.len())).unwrap_or_default();
     format!("({} bytes, from {}) {}", answer.body.len(), differs.saturating_sub(80), String::from_utf8_lossy(text))
-}
-
-fn corpus(text: &str) -> Vec<String> {
-    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(unescaped).collect()
-}
-
-/// The signs that stand for what a line cannot hold.
-fn unescaped(line: &str) -> String {
-    line.replace('⏎', "\n").replace('␍', "\r").replace('⇥', "\t").replace('␠', " ")
 }
 
 #[test]

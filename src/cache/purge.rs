@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::extent::{Extent, Slot};
 use super::key::Identity;
@@ -73,6 +74,10 @@ impl Rule {
         Ok(Self { at_ms, tenant, query, start_ms, end_ms })
     }
 
+    fn everything(at_ms: i64) -> Self {
+        Self { at_ms, tenant: None, query: None, start_ms: i64::MIN, end_ms: i64::MAX }
+    }
+
     fn is_about(&self, tenant: &[u8], query: &[u8]) -> bool {
         self.tenant.as_ref().is_none_or(|of| of.as_bytes() == tenant)
             && self.query.as_ref().is_none_or(|of| of.as_bytes() == query)
@@ -101,9 +106,15 @@ impl Rules {
         rules.dedup();
         let everything = rules.iter().rev().find(|rule| rule.is_everything()).map_or(i64::MIN, |rule| rule.at_ms);
         let horizon = now.before(ttl).ms();
-        rules.retain(|rule| rule.at_ms >= horizon && (rule.at_ms > everything || rule.is_everything()));
+        let is_said_by_it =
+            |rule: &Rule| rule.at_ms < everything || (rule.at_ms == everything && !rule.is_everything());
+        rules.retain(|rule| rule.at_ms >= horizon && !is_said_by_it(rule));
         let too_many = rules.len().saturating_sub(MOST_RULES);
-        rules.drain(..too_many);
+        if too_many > 0 {
+            // To purge more than was asked for costs a fetch; to forget a purge would be wrong.
+            let last_ms = rules.drain(..=too_many).fold(i64::MIN, |_, rule| rule.at_ms);
+            rules.insert(0, Rule::everything(last_ms));
+        }
         Self(rules.into())
     }
 
@@ -130,15 +141,20 @@ impl Rules {
         slot.extents().iter().any(is_gone).then(|| slot.without(is_gone))
     }
 
-    /// As they are kept with the shared entries.
+    /// As they are kept with the shared entries: a checksum, and the rules.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(&*self.0).expect("rules are plain values")
+        let rules = serde_json::to_vec(&*self.0).expect("rules are plain values");
+        [&xxh3_64(&rules).to_le_bytes()[..], &rules].concat()
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; anything else is nothing.
-    pub fn decode(bytes: &[u8]) -> Vec<Rule> {
-        let mut rules: Vec<Rule> = serde_json::from_slice(bytes).unwrap_or_default();
+    /// Reads what [`encode`](Self::encode) wrote; none if it is anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Vec<Rule>> {
+        let (checksum, rules) = bytes.split_first_chunk()?;
+        if xxh3_64(rules) != u64::from_le_bytes(*checksum) {
+            return None;
+        }
+        let mut rules: Vec<Rule> = serde_json::from_slice(rules).ok()?;
         rules.truncate(MOST_RULES);
-        rules
+        Some(rules)
     }
 }

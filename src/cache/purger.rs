@@ -3,7 +3,8 @@
 //! The rules lie with the shared entries, in several copies on different servers. Every replica reads them every few seconds,
 //! adds what it knows, and writes back where a copy knows less: so a rule reaches every replica that reaches the shared tier,
 //! whatever order things happen in, and survives the loss of a server. A replica that has not read them for a while does
-//! not use the shared tier: it could not know what was purged.
+//! not use the shared tier: it could not know what was purged. A copy that is damaged is not read; who knows the rules puts it
+//! right, and somebody who does not only if nobody else has for a while.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -28,6 +29,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Rules that were read longer ago than this may have been added to.
 const CURRENT_FOR: Duration = Duration::from_secs(10);
+/// By then a replica that knows the rules, if there is one, has put damaged copies right.
+const MENDED_WITHIN: Duration = Duration::from_secs(7);
 
 /// The purges that this replica knows of.
 #[derive(Debug)]
@@ -36,6 +39,18 @@ pub struct Purger {
     ttl: Duration,
     rules: RwLock<Rules>,
     read_at: Mutex<Option<Instant>>,
+    /// Since when all copies that could be read were damaged, although none had been read before.
+    damaged_since: Mutex<Option<Instant>>,
+}
+
+/// What became of reading a copy.
+enum Copy {
+    /// It holds these.
+    Sound(Vec<Rule>),
+    /// It holds something else.
+    Damaged,
+    /// It is not known what it holds.
+    Lost,
 }
 
 /// What a purge finds in the first tier of this replica.
@@ -50,7 +65,7 @@ pub struct Found {
 impl Purger {
     /// Of extents that live for `ttl`, in `memory` and elsewhere.
     pub fn new(memory: Arc<MemoryStore>, ttl: Duration) -> Self {
-        Self { memory, ttl, rules: RwLock::default(), read_at: Mutex::default() }
+        Self { memory, ttl, rules: RwLock::default(), read_at: Mutex::default(), damaged_since: Mutex::default() }
     }
 
     /// The rules that are known.
@@ -99,18 +114,21 @@ impl Purger {
         let copies = (0..COPIES).map(|number| async move {
             let (place, key) = copy(namespace, number);
             let read = store.read(place, std::slice::from_ref(&key), deadline).await.pop();
-            let rules = match read {
-                Some(Read::Value(bytes)) => Some(Rules::decode(&bytes)),
-                Some(Read::Absent) => Some(Vec::new()),
-                Some(Read::Lost(_)) | None => None,
+            let copy = match read {
+                Some(Read::Value(bytes)) => Rules::decode(&bytes).map_or(Copy::Damaged, Copy::Sound),
+                Some(Read::Absent) => Copy::Sound(Vec::new()),
+                Some(Read::Lost(_)) | None => Copy::Lost,
             };
-            (place, key, rules)
+            (place, key, copy)
         });
         let copies = futures::future::join_all(copies).await;
-        let is_read = copies.iter().any(|(.., rules)| rules.is_some());
-        for rules in copies.iter().filter_map(|(.., rules)| rules.as_ref()) {
-            let mut known = self.rules.write();
-            *known = known.with(rules, now, self.ttl);
+        let mut is_read = false;
+        for (.., copy) in &copies {
+            if let Copy::Sound(rules) = copy {
+                let mut known = self.rules.write();
+                *known = known.with(rules, now, self.ttl);
+                is_read = true;
+            }
         }
         let known = self.rules();
         if !known.all().is_empty() {
@@ -120,16 +138,31 @@ impl Purger {
         if is_read {
             *self.read_at.lock() = Some(Instant::now());
         }
-        let mut is_told = is_read;
-        for (place, key, rules) in copies {
-            let Some(rules) = rules else { continue };
-            if known.all().iter().any(|rule| !rules.contains(rule)) {
+        let (mut is_told, may_mend) = (is_read, self.may_mend(&copies));
+        for (place, key, copy) in copies {
+            let lacks = match copy {
+                Copy::Sound(rules) => known.all().iter().any(|rule| !rules.contains(rule)),
+                Copy::Damaged => may_mend,
+                Copy::Lost => false,
+            };
+            if lacks {
                 let item = Item { key, value: known.encode().into(), ttl: self.ttl };
                 let written = store.write(place, vec![item], Instant::now() + PATIENCE).await;
                 is_told &= written.into_iter().all(|written| written == super::store::Write::Stored);
             }
         }
         (is_read, is_told)
+    }
+
+    /// Whether damaged copies may be replaced by what is known here.
+    fn may_mend<T, U>(&self, copies: &[(T, U, Copy)]) -> bool {
+        let mut since = self.damaged_since.lock();
+        if self.read_at.lock().is_some() {
+            return true;
+        }
+        let is_damaged = copies.iter().any(|(.., copy)| matches!(copy, Copy::Damaged));
+        *since = is_damaged.then(|| since.unwrap_or_else(Instant::now));
+        since.is_some_and(|since| since.elapsed() >= MENDED_WITHIN)
     }
 
     /// Does so every few seconds, for as long as there are both.

@@ -134,7 +134,11 @@ impl Remote {
             .flat_map(|(first, key)| (1..=rest_of(first).unwrap_or(0)).map(move |number| chunks::key(key, number)))
             .collect();
         let rest = if rest_keys.is_empty() { Vec::new() } else { self.store.read(place, &rest_keys, deadline).await };
-        let mut rest = rest.into_iter().map(piece);
+        // Where the first piece lies the others were written too: one that is gone is not nothing.
+        let mut rest = rest.into_iter().map(|read| match read {
+            Read::Absent => Err(Missing::Nothing("pieces")),
+            read => piece(read),
+        });
         let whole = |first: Result<PieceOfValue, Missing>| {
             let count = rest_of(&first).unwrap_or(0);
             let rest: Vec<_> = rest.by_ref().take(count).collect();
@@ -181,14 +185,19 @@ impl Remote {
     ) -> PageWritten {
         let deadline = Instant::now() + self.timeout * WRITE_PATIENCE;
         if !self.purger.is_current() {
+            self.metrics.remote_written("purges-unknown");
             return PageWritten::Later;
         }
-        let mut slot = slot.part(&grid);
+        // What died while it waited is not held any more.
+        let mut slot = Slot::default().filled_with(&slot.part(&grid), now, &self.lifetimes);
         if slot.instants_in(&grid) < grid.len() {
             match self.read_until(identity, &[(page, grid)], now, deadline).await.pop() {
                 Some(Ok(theirs)) => slot = slot.filled_with(&theirs, now, &self.lifetimes),
                 Some(Err(Missing::Nothing(_))) => {}
-                Some(Err(_)) | None => return PageWritten::Later,
+                Some(Err(_)) | None => {
+                    self.metrics.remote_written("unread");
+                    return PageWritten::Later;
+                }
             }
         }
         let Some(items) = self.items(identity, page, slot, now).await else {

@@ -149,14 +149,16 @@ impl Filling {
     fn fill_slot(&self, read: &[(Page, PageRead)]) -> (i64, Slot) {
         let slot = read[0].0.slot;
         let filled = self.memory.update(&self.identity, slot, |held| {
+            for (_, read) in read {
+                if let PageRead::Found(theirs) = read {
+                    held.slot = held.slot.filled_with(theirs, self.now, &self.lifetimes);
+                }
+            }
             for (page, read) in read {
+                let instants = |slot: &Slot| self.pages.grid(*page).map_or(0, |grid| slot.instants_in(&grid));
                 match read {
-                    PageRead::Found(theirs) => {
-                        held.slot = held.slot.filled_with(theirs, self.now, &self.lifetimes);
-                        let there = self.pages.grid(*page).map_or(0, |grid| theirs.instants_in(&grid));
-                        held.dues.seen(*page, there);
-                    }
-                    PageRead::Nothing => held.dues.seen(*page, 0),
+                    PageRead::Found(theirs) => held.dues.seen(*page, instants(theirs), instants(&held.slot)),
+                    PageRead::Nothing => held.dues.seen(*page, 0, instants(&held.slot)),
                     PageRead::Lost => {}
                 }
             }

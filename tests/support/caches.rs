@@ -7,9 +7,8 @@ use std::fmt::Write;
 use std::fs;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,8 @@ use super::{Folder, PATIENCE, Process};
 #[derive(Debug)]
 pub struct Daemon<K> {
     args: Vec<String>,
+    /// Whether it understands [`Kind::PROBE`] as it is: not if it speaks TLS.
+    is_plain: bool,
     process: Option<Process>,
     port: Port,
     folder: Folder,
@@ -78,9 +79,13 @@ impl Kind for Dns {
 }
 
 impl<K: Kind> Daemon<K> {
-    fn new() -> Self {
+    /// Starts it with the arguments for its port and its folder.
+    pub(super) async fn start_with(is_plain: bool, args: impl FnOnce(u16, &Path) -> Vec<String>) -> Self {
         let (port, folder) = (Port::reserved(), Folder::new(K::PROGRAM));
-        Self { args: Vec::new(), process: None, port, folder, kind: PhantomData }
+        let args = args(port.number(), folder.path());
+        let mut server = Self { args, is_plain, process: None, port, folder, kind: PhantomData };
+        server.restart().await;
+        server
     }
 
     /// Its port of 127.0.0.1.
@@ -125,7 +130,7 @@ impl<K: Kind> Daemon<K> {
         .await;
         self.process = Some(process);
         let is_up = async || !self.send(K::PROBE).await.is_none_or(|reply| reply.starts_with(b"-LOADING"));
-        if !K::PROBE.is_empty() {
+        if self.is_plain && !K::PROBE.is_empty() {
             self.poll("it answers", is_up).await;
         }
     }
@@ -157,18 +162,16 @@ impl<K: Kind> Daemon<K> {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill is there");
-        assert!(sent.success(), "{} gets a {name}", K::PROGRAM);
+        self.running().signal(name);
     }
 
-    fn id(&self) -> u32 {
-        self.process.as_ref().expect("it runs").id()
+    fn running(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
     }
 
     /// The state of each of its threads.
     fn threads(&self) -> Vec<char> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).expect("it runs");
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.running().id())).expect("it runs");
         let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
         stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
     }
@@ -180,21 +183,17 @@ impl<K: Kind> Daemon<K> {
     fn last_words(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
     }
-
-    fn is_root(&self) -> bool {
-        fs::metadata(self.folder.path()).expect("it is ours").uid() == 0
-    }
 }
 
 impl RedisServer {
     /// Empty, keeping nothing on the disk, with more options.
     pub async fn start(extra_args: &[&str]) -> Self {
-        let mut server = Self::new();
-        let port = server.port().to_string();
-        let args = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"];
-        server.args = args.iter().chain(extra_args).map(ToString::to_string).collect();
-        server.restart().await;
-        server
+        Self::start_with(true, |port, _| {
+            let port = port.to_string();
+            let args = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"];
+            args.iter().chain(extra_args).map(ToString::to_string).collect()
+        })
+        .await
     }
 
     /// The raw reply to one command on a connection of its own.
@@ -215,18 +214,34 @@ pub fn resp_command(parts: &[impl AsRef<[u8]>]) -> Vec<u8> {
 impl MemcachedServer {
     /// Empty, with more options.
     pub async fn start(extra_args: &[&str]) -> Self {
-        let mut server = Self::new();
-        let port = server.port().to_string();
-        let root: &[&str] = if server.is_root() { &["-u", "root"] } else { &[] };
-        let args = ["-l", "127.0.0.1", "-p", &port];
-        server.args = args.iter().chain(root).chain(extra_args).map(ToString::to_string).collect();
-        server.restart().await;
-        server
+        Self::start_with(true, |port, folder| {
+            let (port, is_root) = (port.to_string(), fs::metadata(folder).expect("it is ours").uid() == 0);
+            let root: &[&str] = if is_root { &["-u", "root"] } else { &[] };
+            let args = ["-l", "127.0.0.1", "-p", &port];
+            args.iter().chain(root).chain(extra_args).map(ToString::to_string).collect()
+        })
+        .await
     }
 
     /// The raw reply to one command, with its line ends, on a connection of its own.
     pub async fn command(&self, request: impl AsRef<[u8]>) -> Vec<u8> {
         self.ask(request.as_ref()).await
+    }
+
+    /// All keys in it.
+    pub async fn keys(&self) -> Vec<String> {
+        let mut stream = TcpStream::connect(self.address()).await.expect("it runs");
+        stream.write_all(b"lru_crawler metadump all\r\n").await.expect("it runs");
+        let mut received = Vec::new();
+        while !received.ends_with(b"END\r\n") {
+            assert!(stream.read_buf(&mut received).await.expect("it answers") > 0, "it tells its keys");
+        }
+        let text = String::from_utf8(received).expect("keys are ASCII");
+        let key = |line: &str| {
+            let escaped = line.strip_prefix("key=")?.split(' ').next()?;
+            Some(percent_encoding::percent_decode_str(escaped).decode_utf8_lossy().into_owned())
+        };
+        text.lines().filter_map(key).collect()
     }
 }
 
@@ -242,9 +257,11 @@ pub enum Record<'a> {
 impl DnsServer {
     /// Knows these.
     pub async fn start(records: &[Record<'_>]) -> Self {
-        let mut server = Self::new();
-        server.set(records).await;
-        server
+        let write = |port, folder: &Path| {
+            write_records(port, folder, records);
+            vec!["--conf-file=conf".to_owned()]
+        };
+        Self::start_with(true, write).await
     }
 
     /// Where it answers, over UDP and TCP.
@@ -254,25 +271,27 @@ impl DnsServer {
 
     /// Knows only these from now on. It is away for a moment.
     pub async fn set(&mut self, records: &[Record<'_>]) {
-        let folder = self.folder.path().to_owned();
-        let mut config = format!("port={}\nlisten-address=127.0.0.1\nbind-interfaces\n", self.port());
-        // In its mode for debugging it neither gives up rights nor forks for a question over TCP: killed, all of it is gone.
-        config += "no-daemon\nlog-facility=-\nno-resolv\nno-hosts\nlocal=/#/\n";
-        writeln!(config, "addn-hosts={}", folder.join("hosts").display()).expect("a text takes it");
-        let mut hosts = String::new();
-        for record in records {
-            match record {
-                Record::Host(name, addresses) => hosts.extend(addresses.iter().map(|ip| format!("{ip} {name}\n"))),
-                Record::Service(name, host, port) => {
-                    writeln!(config, "srv-host={name},{host},{port}").expect("a text takes it");
-                }
-            }
-        }
-        fs::write(folder.join("hosts"), hosts).expect("a file");
-        fs::write(folder.join("conf"), config).expect("a file");
-        self.args = vec!["--conf-file=conf".to_owned()];
+        write_records(self.port(), self.folder.path(), records);
         self.restart().await;
     }
+}
+
+fn write_records(port: u16, folder: &Path, records: &[Record<'_>]) {
+    let mut config = format!("port={port}\nlisten-address=127.0.0.1\nbind-interfaces\n");
+    // In its mode for debugging it neither gives up rights nor forks for a question over TCP: killed, all of it is gone.
+    config += "no-daemon\nlog-facility=-\nno-resolv\nno-hosts\nlocal=/#/\n";
+    writeln!(config, "addn-hosts={}", folder.join("hosts").display()).expect("a text takes it");
+    let mut hosts = String::new();
+    for record in records {
+        match record {
+            Record::Host(name, addresses) => hosts.extend(addresses.iter().map(|ip| format!("{ip} {name}\n"))),
+            Record::Service(name, host, port) => {
+                writeln!(config, "srv-host={name},{host},{port}").expect("a text takes it");
+            }
+        }
+    }
+    fs::write(folder.join("hosts"), hosts).expect("a file");
+    fs::write(folder.join("conf"), config).expect("a file");
 }
 
 /// Gives a command a wall clock that is off by so many seconds. Its timers, which go by the monotonic clock, are not.

@@ -6,6 +6,7 @@ pub mod caches;
 pub mod faults;
 pub mod frames;
 pub mod port;
+pub mod redis;
 pub mod remote_write;
 pub mod scripted;
 
@@ -16,7 +17,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -26,6 +27,7 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
 
 /// Starting a server may take this long on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -42,8 +44,16 @@ pub struct Process(Child);
 impl Process {
     /// Sends SIGTERM and waits for the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
-        Command::new("kill").arg(self.0.id().to_string()).status().expect("kill is there");
+        if self.is_running() {
+            self.signal("TERM");
+        }
         self.0.wait().expect("it is our child").code()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().expect("kill is there");
+        assert!(sent.success(), "process {} gets a {name}", self.id());
     }
 
     /// Its id.
@@ -205,6 +215,7 @@ pub fn test_data() -> &'static Path {
 pub struct Promfront {
     process: Process,
     _folder: Folder,
+    log: Arc<Mutex<Vec<String>>>,
     /// `http://127.0.0.1:port`
     pub url: String,
 }
@@ -217,38 +228,68 @@ impl Promfront {
 
     /// In front of `downstream`, with a configuration file.
     pub fn configured(downstream: &str, yaml: &str) -> Self {
+        Self::launched(downstream, yaml, |_| ())
+    }
+
+    /// The same, with more flags or in other surroundings.
+    pub fn launched(downstream: &str, yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = Folder::new("promfront");
         let config = folder.path().join("promfront.yaml");
         fs::write(&config, yaml).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_promfront"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_promfront"));
+        command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--downstream.url={downstream}"))
             .arg("--web.listen-address=127.0.0.1:0")
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("promfront was built");
+            .stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().expect("promfront was built");
         let stderr = child.stderr.take().expect("it is piped");
         let mut process = Process(child);
         let (tell, told) = mpsc::channel();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&log);
         // The log is read to its end, so that the child never waits for us to read it.
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                match line.split_once(" address=") {
+                match line.split_once(" address=").filter(|_| line.contains(" msg=listening ")) {
                     Some((_, rest)) => drop(tell.send(rest.split(' ').next().unwrap_or_default().to_owned())),
                     None if line.contains("level=INFO") => {}
                     None => eprintln!("promfront: {line}"),
                 }
+                kept.lock().push(line);
             }
         });
         let address = told.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             panic!("promfront did not begin to listen (running: {})", process.is_running());
         });
-        Self { process, _folder: folder, url: format!("http://{address}") }
+        Self { process, _folder: folder, log, url: format!("http://{address}") }
     }
 
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The lines that it has logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().clone()
+    }
+
+    /// Lets it end in order, and everything else go on meanwhile.
+    pub async fn stop(mut self) {
+        self.process.signal("TERM");
+        let began = Instant::now();
+        while self.process.is_running() {
+            assert!(began.elapsed() < PATIENCE, "promfront does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(self.process.terminate(), Some(0), "it ended in order");
     }
 
     /// Its metrics.
@@ -371,6 +412,25 @@ pub fn range_params(query: &str, start: &str, end: &str, step: &str) -> String {
     format!("query={}&start={}&end={}&step={}", escaped(query), escaped(start), escaped(end), escaped(step))
 }
 
+/// The lines of a corpus, without comments.
+pub fn corpus(text: &str) -> Vec<String> {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(unescaped).collect()
+}
+
+/// The signs that stand for what a line cannot hold.
+pub fn unescaped(line: &str) -> String {
+    line.replace('⏎', "\n").replace('␍', "\r").replace('⇥', "\t").replace('␠', " ")
+}
+
+/// Polls until something holds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Random numbers that a seed repeats.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -381,6 +441,11 @@ impl Random {
         let seed = std::env::var("PROMFRONT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_240_211);
         println!("{name}: PROMFRONT_SEED={seed}");
         Self(seed ^ 0x9E37_79B9_7F4A_7C15)
+    }
+
+    /// From the same seed for each name, so that each name has numbers of its own.
+    pub fn named(name: &str) -> Self {
+        Self(Self::seeded(name).0 ^ xxhash_rust::xxh3::xxh3_64(name.as_bytes()) | 1)
     }
 
     /// The next number below `bound`.

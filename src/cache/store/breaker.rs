@@ -54,19 +54,21 @@ impl Breaker {
         }
     }
 
-    /// A call was answered.
-    pub fn succeeded(&self) {
-        *self.state.lock() = State::default();
+    /// A call was answered. Says whether that ends a time in which the server was left alone.
+    pub fn succeeded(&self) -> bool {
+        !matches!(std::mem::take(&mut *self.state.lock()), State::Closed { .. })
     }
 
-    /// A call was not answered.
-    pub fn failed(&self, now: Instant) {
+    /// A call was not answered. Says whether that begins a time in which the server is left alone.
+    pub fn failed(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
-        *state = match *state {
+        let before = *state;
+        *state = match before {
             State::Closed { failures } if failures + 1 < FAILURES => State::Closed { failures: failures + 1 },
             State::Closed { .. } | State::Probing { .. } => State::Open { until: now + OPEN_FOR },
             open @ State::Open { .. } => open,
         };
+        matches!((before, *state), (State::Closed { .. }, State::Open { .. }))
     }
 
     /// Whether the server is left alone.
@@ -85,22 +87,22 @@ mod tests {
         for _ in 0..9 {
             breaker.failed(now);
         }
-        breaker.succeeded();
+        assert!(!breaker.succeeded(), "it was not open");
         for _ in 0..9 {
-            breaker.failed(now);
+            assert!(!breaker.failed(now));
         }
         assert!(breaker.lets_through(now), "a success between them starts the count anew");
-        breaker.failed(now);
+        assert!(breaker.failed(now) && !breaker.failed(now), "it is told once that it opens");
         assert!(breaker.is_open() && !breaker.lets_through(now));
         assert!(!breaker.lets_through(now + OPEN_FOR.saturating_sub(Duration::from_millis(1))));
         let later = now + OPEN_FOR;
         assert!(breaker.lets_through(later), "the probe");
         assert!(!breaker.lets_through(later), "and only one");
-        breaker.failed(later);
+        assert!(!breaker.failed(later), "it was open before");
         assert!(!breaker.lets_through(later + OPEN_FOR / 2), "it failed");
         let last = later + OPEN_FOR;
         assert!(breaker.lets_through(last));
-        breaker.succeeded();
+        assert!(breaker.succeeded() && !breaker.succeeded(), "it is told once that it closes");
         assert!(!breaker.is_open() && breaker.lets_through(last) && breaker.lets_through(last));
     }
 

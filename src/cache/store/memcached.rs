@@ -14,7 +14,6 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -162,8 +161,6 @@ struct Node {
     name: Box<str>,
     seed: u64,
     breaker: Breaker,
-    /// Whether the log says that the breaker is open.
-    is_told: AtomicBool,
     idle: Idle,
     connections: Semaphore,
 }
@@ -179,7 +176,6 @@ impl Node {
             name: name.into(),
             seed: xxh3_64(name.as_bytes()),
             breaker: Breaker::default(),
-            is_told: AtomicBool::new(false),
             idle: Idle { streams: Mutex::default(), max: options.max_idle },
             connections: Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)),
         }
@@ -222,14 +218,12 @@ impl Node {
     fn report(&self, outcome: Result<(), Loss>) {
         match outcome {
             Ok(()) | Err(Loss::Refused) => {
-                self.breaker.succeeded();
-                if self.is_told.load(Ordering::Relaxed) && self.is_told.swap(false, Ordering::Relaxed) {
+                if self.breaker.succeeded() {
                     tracing::info!(server = %self.name, "memcached answers again");
                 }
             }
             Err(loss) => {
-                self.breaker.failed(Instant::now());
-                if self.breaker.is_open() && !self.is_told.swap(true, Ordering::Relaxed) {
+                if self.breaker.failed(Instant::now()) {
                     let why = loss.as_str();
                     tracing::warn!(server = %self.name, why, "memcached does not answer; it is left alone for a while");
                 }

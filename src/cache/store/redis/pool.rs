@@ -143,13 +143,18 @@ impl Pool {
             return Err(Loss::Breaker);
         }
         let outcome = link.ask(questions, deadline).await;
+        let server = &self.shared.name;
         if let Ok(replies) = &outcome {
-            self.shared.breaker.succeeded();
+            if self.shared.breaker.succeeded() {
+                tracing::info!(server, "redis: answers again");
+            }
             if replies.iter().any(is_moved_away) && link.since.elapsed() >= YOUTH {
                 self.shared.discard(link.number);
             }
         } else {
-            self.shared.breaker.failed(Instant::now());
+            if self.shared.breaker.failed(Instant::now()) {
+                tracing::warn!(server, "redis: does not answer; it is left alone for a while");
+            }
             self.shared.discard(link.number);
         }
         outcome
