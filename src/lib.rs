@@ -22,7 +22,7 @@ pub mod wire;
 // Decisions, and what acts on them: each decides in `plan` and acts in `layer`.
 pub mod cache;
 pub mod split;
-// Adapters and signals.
+// Surroundings and adapters.
 pub mod discovery;
 pub mod downstream;
 pub mod metrics;

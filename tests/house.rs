@@ -22,11 +22,10 @@ const FLOORS: [(&str, &[&str]); 9] = [
             "cache/purge.rs",
         ],
     ),
-    ("signals", &["metrics.rs"]),
+    ("surroundings", &["metrics.rs", "discovery.rs"]),
     (
         "adapters",
         &[
-            "discovery.rs",
             "downstream/",
             "cache/store/",
             "cache/coalesce.rs",
