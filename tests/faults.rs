@@ -454,6 +454,23 @@ async fn the_nth_call_fails_until_there_are_not_so_many() {
 }
 
 #[tokio::test]
+async fn one_of_so_many_calls_fails() {
+    for rig in Rig::both().await {
+        let mut client = rig.connect().await;
+        rig.proxy.set(Mode::OneOf(10, Calls::Reads, Fault::Error("ERR no".to_owned()))).await;
+        let mut failed = 0;
+        for _ in 0..300 {
+            let reply = client.ask(&rig.get("k")).await;
+            failed += usize::from(reply == rig.error("ERR no"));
+            assert!(reply == rig.error("ERR no") || reply == rig.found("k", VALUE), "{reply}");
+            assert_eq!(client.ask(&rig.set("k", VALUE)).await, rig.stored());
+        }
+        assert!((10..100).contains(&failed), "about 30 of 300: {failed}");
+        assert_eq!(rig.proxy.counts().faults, failed);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_can_be_received_badly() {
     let rig = Rig::redis().await;
     rig.proxy.set(Mode::Nth(2, Calls::DataAndConnects, Fault::Error("ERR max".to_owned()))).await;

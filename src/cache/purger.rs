@@ -23,8 +23,10 @@ use crate::model::time::Timestamp;
 const COPIES: u8 = 8;
 /// How often they are read …
 const INTERVAL: Duration = Duration::from_secs(5);
-/// … and how soon again if none could be.
+/// … how soon again if none could be …
 const RETRY: Duration = Duration::from_secs(1);
+/// … and if none was ever: at the start, connections come up meanwhile.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// How long reading and writing one may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Rules that were read longer ago than this may have been added to.
@@ -170,8 +172,13 @@ impl Purger {
         loop {
             let (Some(purger), Some(store)) = (purger.upgrade(), store.upgrade()) else { return };
             let (is_read, _) = purger.exchange(&*store, namespace, Timestamp::now()).await;
+            let pause = match (is_read, *purger.read_at.lock()) {
+                (true, _) => INTERVAL,
+                (false, Some(_)) => RETRY,
+                (false, None) => FIRST_RETRY,
+            };
             drop((purger, store));
-            tokio::time::sleep(if is_read { INTERVAL } else { RETRY }).await;
+            tokio::time::sleep(pause).await;
         }
     }
 }

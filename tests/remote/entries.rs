@@ -56,15 +56,13 @@ async fn exchanged_with_another_tenant(cache: Cache) {
     let all: Vec<String> = cell.questions.iter().flatten().cloned().collect();
     let asks_all = async |sign: &str| {
         let promfront = Promfront::configured(&others.url, &yaml);
-        until("the shared tier is in use", async || {
-            for params in &all {
-                let [want, got] = [&others.url, &promfront.url].map(|url| format!("{url}/api/v1/query_range?{params}"));
-                let (want, got) = (http.get(&want).await, http.get(&got).await);
-                assert_eq!((got.status, got.text()), (want.status, want.text()), "{params}: of another tenant");
-            }
-            misses(&promfront.metrics().await, sign) > 0.5
-        })
-        .await;
+        in_use(&promfront).await;
+        for params in &all {
+            let [want, got] = [&others.url, &promfront.url].map(|url| format!("{url}/api/v1/query_range?{params}"));
+            let (want, got) = (http.get(&want).await, http.get(&got).await);
+            assert_eq!((got.status, got.text()), (want.status, want.text()), "{params}: of another tenant");
+        }
+        assert!(misses(&promfront.metrics().await, sign) > 0.5, "the shared tier was asked");
         promfront.stop().await;
     };
     asks_all("absent").await;

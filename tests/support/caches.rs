@@ -25,6 +25,8 @@ pub struct Daemon<K> {
     args: Vec<String>,
     /// Whether it understands [`Kind::PROBE`] as it is: not if it speaks TLS.
     is_plain: bool,
+    /// What `redis-cli` must be told besides, to be understood by it and let in.
+    pub(super) cli_args: Vec<String>,
     process: Option<Process>,
     port: Port,
     folder: Folder,
@@ -81,21 +83,30 @@ impl Kind for Dns {
 impl<K: Kind> Daemon<K> {
     /// Starts it with the arguments for its port and its folder.
     pub(super) async fn start_with(is_plain: bool, args: impl FnOnce(u16, &Path) -> Vec<String>) -> Self {
-        let (port, folder) = (Port::reserved(), Folder::new(K::PROGRAM));
+        Self::start_on(Port::reserved(), is_plain, args).await
+    }
+
+    async fn start_on(port: Port, is_plain: bool, args: impl FnOnce(u16, &Path) -> Vec<String>) -> Self {
+        let folder = Folder::new(K::PROGRAM);
         let args = args(port.number(), folder.path());
-        let mut server = Self { args, is_plain, process: None, port, folder, kind: PhantomData };
+        let mut server = Self { args, is_plain, cli_args: Vec::new(), process: None, port, folder, kind: PhantomData };
         server.restart().await;
         server
     }
 
-    /// Its port of 127.0.0.1.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
+    /// Where it listens; a name server over UDP too.
+    pub fn socket(&self) -> SocketAddr {
+        self.port.socket()
+    }
+
     /// As it stands in configurations.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port())
+        self.socket().to_string()
     }
 
     /// Kills it at once; connections are refused then.
@@ -117,22 +128,32 @@ impl<K: Kind> Daemon<K> {
     /// Kills it if it runs, and starts it in its place; returns when it answers.
     pub async fn restart(&mut self) {
         self.kill();
+        let mut process = self.spawn();
+        let probe = if self.is_plain { K::PROBE } else { b"" };
+        self.poll("it answers", async || {
+            if !process.is_running() {
+                let words = self.last_words();
+                // A name server wants the UDP port of this number too, which may be somebody's for a moment.
+                assert!(words.contains("Address already in use"), "{} ended: {words}", K::PROGRAM);
+                process = self.spawn();
+            }
+            if probe.is_empty() {
+                return TcpStream::connect(self.socket()).await.is_ok();
+            }
+            // Not without a question: memcached counts connections, and what says nothing it may count later.
+            self.send(probe).await.is_some_and(|reply| !reply.starts_with(b"-LOADING"))
+        })
+        .await;
+        self.process = Some(process);
+    }
+
+    fn spawn(&self) -> Process {
         let log = fs::File::create(self.log()).expect("a file");
         let mut command = Command::new(program(K::PROGRAM));
         command.args(&self.args).current_dir(self.folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("another handle")).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}: run `make tools`", K::PROGRAM));
-        let mut process = Process(child);
-        self.poll("it listens", async || {
-            assert!(process.is_running(), "{} ended: {}", K::PROGRAM, self.last_words());
-            TcpStream::connect(self.address()).await.is_ok()
-        })
-        .await;
-        self.process = Some(process);
-        let is_up = async || !self.send(K::PROBE).await.is_none_or(|reply| reply.starts_with(b"-LOADING"));
-        if self.is_plain && !K::PROBE.is_empty() {
-            self.poll("it answers", is_up).await;
-        }
+        Process(child)
     }
 
     async fn poll(&self, what: &str, mut happened: impl AsyncFnMut() -> bool) {
@@ -145,7 +166,7 @@ impl<K: Kind> Daemon<K> {
 
     /// Sends bytes on a connection of their own, and returns the first reply as it came; nothing if none comes.
     async fn send(&self, request: &[u8]) -> Option<Vec<u8>> {
-        let mut stream = TcpStream::connect(self.address()).await.ok()?;
+        let mut stream = TcpStream::connect(self.socket()).await.ok()?;
         stream.write_all(request).await.ok()?;
         let mut received = Vec::new();
         while stream.read_buf(&mut received).await.ok()? > 0 {
@@ -186,12 +207,15 @@ impl<K: Kind> Daemon<K> {
 }
 
 impl RedisServer {
+    /// The options of one that keeps nothing on the disk, and does not wait for more replicas before it serves one.
+    pub(super) const EMPTY: [&str; 6] = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
+
     /// Empty, keeping nothing on the disk, with more options.
     pub async fn start(extra_args: &[&str]) -> Self {
         Self::start_with(true, |port, _| {
             let port = port.to_string();
-            let args = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"];
-            args.iter().chain(extra_args).map(ToString::to_string).collect()
+            let args = ["--bind", "127.0.0.1", "--port", &port];
+            args.iter().chain(&Self::EMPTY).chain(extra_args).map(ToString::to_string).collect()
         })
         .await
     }
@@ -214,10 +238,15 @@ pub fn resp_command(parts: &[impl AsRef<[u8]>]) -> Vec<u8> {
 impl MemcachedServer {
     /// Empty, with more options.
     pub async fn start(extra_args: &[&str]) -> Self {
-        Self::start_with(true, |port, folder| {
+        Self::start_at(Ipv4Addr::LOCALHOST, 0, extra_args).await
+    }
+
+    /// The same at an address of the loopback net and a port of it; 0 is any free one.
+    pub async fn start_at(ip: Ipv4Addr, port: u16, extra_args: &[&str]) -> Self {
+        Self::start_on(Port::reserved_at(ip, port), true, |port, folder| {
             let (port, is_root) = (port.to_string(), fs::metadata(folder).expect("it is ours").uid() == 0);
             let root: &[&str] = if is_root { &["-u", "root"] } else { &[] };
-            let args = ["-l", "127.0.0.1", "-p", &port];
+            let args = ["-l", &ip.to_string(), "-p", &port];
             args.iter().chain(root).chain(extra_args).map(ToString::to_string).collect()
         })
         .await
@@ -228,9 +257,17 @@ impl MemcachedServer {
         self.ask(request.as_ref()).await
     }
 
+    /// What it counts under a name, as `stats` tells it.
+    pub async fn stat(&self, name: &str) -> usize {
+        let text = String::from_utf8_lossy(&self.command("stats\r\n").await).into_owned();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("STAT ")?.split_once(' '));
+        let number = lines.find(|line| line.0 == name).and_then(|line| line.1.parse().ok());
+        number.unwrap_or_else(|| panic!("no number {name} in {text}"))
+    }
+
     /// All keys in it.
     pub async fn keys(&self) -> Vec<String> {
-        let mut stream = TcpStream::connect(self.address()).await.expect("it runs");
+        let mut stream = TcpStream::connect(self.socket()).await.expect("it runs");
         stream.write_all(b"lru_crawler metadump all\r\n").await.expect("it runs");
         let mut received = Vec::new();
         while !received.ends_with(b"END\r\n") {
@@ -252,6 +289,8 @@ pub enum Record<'a> {
     Host(&'a str, &'a [IpAddr]),
     /// The name of a service, and a host and a port that offer it; one record for each of them.
     Service(&'a str, &'a str, u16),
+    /// A line of dnsmasq's configuration, for what is neither.
+    Line(&'a str),
 }
 
 impl DnsServer {
@@ -262,11 +301,6 @@ impl DnsServer {
             vec!["--conf-file=conf".to_owned()]
         };
         Self::start_with(true, write).await
-    }
-
-    /// Where it answers, over UDP and TCP.
-    pub fn socket(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
     /// Knows only these from now on. It is away for a moment.
@@ -280,6 +314,8 @@ fn write_records(port: u16, folder: &Path, records: &[Record<'_>]) {
     let mut config = format!("port={port}\nlisten-address=127.0.0.1\nbind-interfaces\n");
     // In its mode for debugging it neither gives up rights nor forks for a question over TCP: killed, all of it is gone.
     config += "no-daemon\nlog-facility=-\nno-resolv\nno-hosts\nlocal=/#/\n";
+    // Nothing that changes may wait for this.
+    config += "local-ttl=3600\n";
     writeln!(config, "addn-hosts={}", folder.join("hosts").display()).expect("a text takes it");
     let mut hosts = String::new();
     for record in records {
@@ -288,6 +324,7 @@ fn write_records(port: u16, folder: &Path, records: &[Record<'_>]) {
             Record::Service(name, host, port) => {
                 writeln!(config, "srv-host={name},{host},{port}").expect("a text takes it");
             }
+            Record::Line(line) => writeln!(config, "{line}").expect("a text takes it"),
         }
     }
     fs::write(folder.join("hosts"), hosts).expect("a file");

@@ -42,6 +42,8 @@ pub enum Mode {
     Each(Calls, Fault),
     /// Of these calls, counted from now on, this one meets the fault; the first is 1.
     Nth(usize, Calls, Fault),
+    /// Of these calls, about one of so many meets the fault.
+    OneOf(usize, Calls, Fault),
 }
 
 /// What happens to a call.
@@ -127,11 +129,14 @@ impl Standing {
         Arc::new(Self { mode, seen: AtomicUsize::new(0) })
     }
 
-    fn fault(&self, call: Call) -> Option<&Fault> {
+    fn fault(&self, call: Call, random: &Mutex<Random>) -> Option<&Fault> {
         match &self.mode {
             Mode::Each(calls, fault) if calls.contain(call) => Some(fault),
             Mode::Nth(number, calls, fault) if calls.contain(call) => {
                 (self.seen.fetch_add(1, Ordering::SeqCst) + 1 == *number).then_some(fault)
+            }
+            Mode::OneOf(so_many, calls, fault) if calls.contain(call) => {
+                (random.lock().below(*so_many) == 0).then_some(fault)
             }
             _ => None,
         }
@@ -416,7 +421,7 @@ impl Link {
     }
 
     fn fault(&self, call: Call) -> Option<Fault> {
-        let fault = self.mode.borrow().fault(call).cloned();
+        let fault = self.mode.borrow().fault(call, &self.book.random).cloned();
         self.book.counts.lock().faults += usize::from(fault.is_some());
         fault
     }

@@ -5,6 +5,8 @@
 pub mod caches;
 pub mod faults;
 pub mod frames;
+pub mod log;
+pub mod only_ipv4;
 pub mod port;
 pub mod redis;
 pub mod remote_write;
@@ -441,6 +443,11 @@ impl Random {
         let seed = std::env::var("PROMFRONT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_240_211);
         println!("{name}: PROMFRONT_SEED={seed}");
         Self(seed ^ 0x9E37_79B9_7F4A_7C15)
+    }
+
+    /// From a number.
+    pub fn from(number: usize) -> Self {
+        Self((number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
     /// From the same seed for each name, so that each name has numbers of its own.

@@ -18,13 +18,23 @@ pub struct Port {
 impl Port {
     /// Any free one of 127.0.0.1.
     pub fn reserved() -> Self {
-        let bound = socket((Ipv4Addr::LOCALHOST, 0).into());
+        Self::reserved_at(Ipv4Addr::LOCALHOST, 0)
+    }
+
+    /// One of an address of the loopback net; 0 is any free one.
+    pub fn reserved_at(ip: Ipv4Addr, number: u16) -> Self {
+        let bound = socket((ip, number).into());
         Self { address: bound.local_addr().expect("it is bound"), _bound: bound }
     }
 
     /// Its number.
     pub fn number(&self) -> u16 {
         self.address.port()
+    }
+
+    /// It and its address.
+    pub fn socket(&self) -> SocketAddr {
+        self.address
     }
 
     /// Listens on it; so many connections, and one more, wait for being accepted.
