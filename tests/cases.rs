@@ -957,7 +957,7 @@ async fn one_part_that_must_not_be_kept() {
     }
 }
 
-/// The table in `README.md` has a row for each of C1 to C46, and names only tests and golden files that are there.
+/// The tables in `README.md` have a row for each of C1 to C46 and R1 to R23, and name only tests and golden files that are there.
 #[test]
 fn the_table_is_true() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -200,6 +200,8 @@ async fn damages(cache: Cache) {
         rig.teach(&[(&query, 0)]).await;
         let new = rig.changes();
         rig.purged(&format!("query={query}")).await;
+        // Who does not know of it yet would mend what is damaged without it; it is known everywhere soon enough.
+        rig.is_gone(&query, 0, new).await;
         rig.damage(harm).await;
         let late = rig.replica("--web.enable-admin-api").await;
         assert_eq!(rig.value(&late, &query, 0).await, new, "round {round}: a purge was forgotten");

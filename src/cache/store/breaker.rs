@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const FAILURES: u32 = 10;
 /// It stays open for this long.
 const OPEN_FOR: Duration = Duration::from_secs(10);
+/// A probe that was not heard of for so long is not waited for: whoever made it may have gone.
+const PROBED_FOR: Duration = Duration::from_secs(2);
 
 /// Whether a server is asked.
 #[derive(Debug, Default)]
@@ -47,7 +49,7 @@ impl Breaker {
         match *state {
             State::Closed { .. } => true,
             State::Open { until } | State::Probing { until } if now >= until => {
-                *state = State::Probing { until: now + OPEN_FOR };
+                *state = State::Probing { until: now + PROBED_FOR };
                 true
             }
             State::Open { .. } | State::Probing { .. } => false,
@@ -113,8 +115,8 @@ mod tests {
             breaker.failed(now);
         }
         assert!(breaker.lets_through(now + OPEN_FOR));
-        assert!(!breaker.lets_through(now + OPEN_FOR * 3 / 2));
-        assert!(breaker.lets_through(now + OPEN_FOR * 2));
+        assert!(!breaker.lets_through(now + OPEN_FOR + PROBED_FOR / 2));
+        assert!(breaker.lets_through(now + OPEN_FOR + PROBED_FOR));
     }
 
     #[test]
