@@ -19,8 +19,10 @@ use crate::support::{Answer, Http, Metrics, Promfront, until};
 
 /// Hits are back after this at the latest.
 pub const BACK_WITHIN: Duration = Duration::from_secs(15);
-/// No answer takes longer than this, whatever the shared tier does.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+/// No answer waits longer than this for the shared tier, whatever it does.
+const LOOKED_UP_WITHIN_MS: f64 = 5_000.0;
+/// Or altogether, on a busy machine.
+const ANSWERED_WITHIN: Duration = Duration::from_mins(1);
 /// A fault has struck by then.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between looks whether something has happened that takes a while.
@@ -241,6 +243,12 @@ pub fn asked_downstream(metrics: &Metrics) -> f64 {
     metrics.sum("promfront_downstream_requests_total", &[])
 }
 
+/// How long an answer waited for the cache, as it says itself; nothing if it passed whole.
+fn lookup_ms(answer: &Answer) -> f64 {
+    let timing = answer.header("server-timing").split_once("cache;dur=");
+    timing.and_then(|(_, rest)| rest.split(';').next()?.parse().ok()).unwrap_or(0.0)
+}
+
 /// Batches of reading that took as long as they might, or nearly.
 fn slow_reads(metrics: &Metrics) -> f64 {
     let of = |name, part| metrics.sum(name, &["operation=\"read\"", part]);
@@ -365,6 +373,8 @@ impl Cell {
         let got = tokio::time::timeout(ANSWERED_WITHIN, self.http.get(&url)).await;
         let got = got.unwrap_or_else(|_| panic!("{}: no answer within {ANSWERED_WITHIN:?}: {params}", self.name));
         self.asked.fetch_add(1, Ordering::Relaxed);
+        let (looked_up_ms, most_ms) = (lookup_ms(&got), LOOKED_UP_WITHIN_MS);
+        assert!(looked_up_ms < most_ms, "{}: {looked_up_ms} ms were spent on the cache: {params}", self.name);
         let is_same = (got.status, &got.body) == (want.status, &want.body);
         let problem = (!is_same).then(|| {
             let bytes = got.body.iter().zip(&want.body).take_while(|(a, b)| a == b).count();

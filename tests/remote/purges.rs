@@ -101,10 +101,15 @@ impl Rig {
 
     /// Changes all records of purges.
     async fn damage(&self, harm: fn(&mut Vec<u8>)) {
-        let keys = self.cache.keys().await;
-        let records: Vec<_> = keys.iter().filter(|key| key.contains("purges")).collect();
-        assert!(!records.is_empty(), "there are records");
-        for key in records {
+        let mut records = Vec::new();
+        // Memcached lists its keys now and then without some of them.
+        until("there are records", async || {
+            records = self.cache.keys().await;
+            records.retain(|key| key.contains("purges"));
+            !records.is_empty()
+        })
+        .await;
+        for key in &records {
             let mut record = self.cache.get(key).await.expect("it lies there");
             harm(&mut record);
             self.cache.put(key, &record).await;

@@ -46,19 +46,16 @@ pub fn questions(cell: &str) -> [Vec<String>; 3] {
     let mut queries = pool().clone();
     random.shuffle(&mut queries);
     let (each, windows) = if is_full() { (POOL / 3, WINDOWS.len()) } else { (2, 3) };
-    let mut phase = 0;
-    [0; 3].map(|_: i32| {
-        let mine = queries.split_off(queries.len() - each);
+    [1, 2, 3].map(|phase| {
+        let mut mine = queries.split_off(queries.len() - each);
         // One that is cached for certain.
-        phase += 1;
-        let mut mine: Vec<_> =
-            mine.into_iter().chain([format!("sum by (code) (http_requests_total) * {phase}")]).collect();
+        mine.push(format!("sum by (code) (http_requests_total) * {phase}"));
         let mut asked = Vec::new();
-        for query in mine.drain(..) {
-            let mut order: Vec<_> = WINDOWS.into();
+        for query in &mine {
+            let mut order = WINDOWS;
             random.shuffle(&mut order);
-            for (start, end, step) in order.into_iter().take(windows) {
-                asked.push(range_params(&query, &start.to_string(), &end.to_string(), step));
+            for (start, end, step) in &order[..windows] {
+                asked.push(range_params(query, &start.to_string(), &end.to_string(), step));
             }
         }
         random.shuffle(&mut asked);
