@@ -339,7 +339,7 @@ impl Config {
         if remote.memcached.as_ref().is_some_and(|memcached| !MEMCACHED_ITEM.contains(&memcached.max_item_bytes)) {
             return wrong("cache.remote.memcached.max_item_bytes", "it must be 64KiB to 1GiB, as the servers' -I");
         }
-        let timeout = match (&remote.redis, &remote.memcached) {
+        let (option, timeout) = match (&remote.redis, &remote.memcached) {
             (Some(redis), None) if redis.url.is_empty() => {
                 return wrong("cache.remote.redis.url", "it is missing; write redis://127.0.0.1:6379, for example");
             }
@@ -347,12 +347,12 @@ impl Config {
                 let problem = "there are none; write [\"127.0.0.1:11211\"], for example";
                 return wrong("cache.remote.memcached.addresses", problem);
             }
-            (Some(redis), None) => redis.timeout,
-            (None, Some(memcached)) => memcached.timeout,
+            (Some(redis), None) => ("cache.remote.redis.timeout", redis.timeout),
+            (None, Some(memcached)) => ("cache.remote.memcached.timeout", memcached.timeout),
             _ => return wrong("cache.remote", "it takes exactly one of redis and memcached"),
         };
         if timeout.0.is_zero() {
-            return wrong("cache.remote.*.timeout", "0s leaves no time for an answer; write 50ms, for example");
+            return wrong(option, "0s leaves no time for an answer; write 50ms, for example");
         }
         if self.cache.memory.max_bytes < FEWEST_MEMORY_BYTES {
             let problem = "it is the first tier before cache.remote and must have at least 16MiB";
@@ -453,7 +453,10 @@ mod tests {
             (remote("redis: {url: \"redis://r:1\"}, memcached: {addresses: [\"m:1\"]}"), "exactly one"),
             (remote("redis: {}"), "redis://127.0.0.1:6379"),
             (remote("memcached: {}"), "127.0.0.1:11211"),
-            (remote("memcached: {addresses: [\"m:1\"], timeout: 0s}"), "50ms"),
+            (
+                remote("memcached: {addresses: [\"m:1\"], timeout: 0s}"),
+                "cache.remote.memcached.timeout: 0s leaves no time",
+            ),
             ("cache: {remote: {memcached: {addresses: [\"m:1\"]}}}".to_owned(), "namespace: prod"),
             (
                 "cache: {memory: {max_bytes: 0}, remote: {namespace: a, memcached: {addresses: [\"m:1\"]}}}".to_owned(),

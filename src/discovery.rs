@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +23,8 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+
+use crate::jitter::jittered;
 
 /// One address has at most so many servers.
 const MAX_SERVERS: usize = 1_000;
@@ -274,12 +275,6 @@ fn tell(address: &Address, servers: usize, trouble: Option<&Trouble>, told: Opti
         None if told.is_some() => tracing::info!(%address, servers, "the name is resolved again"),
         _ => {}
     }
-}
-
-/// A tenth more or less.
-fn jittered(pause: Duration) -> Duration {
-    let random = u32::try_from(RandomState::new().hash_one(0) % 201).unwrap_or(100);
-    pause * (900 + random) / 1_000
 }
 
 /// Why an address was not resolved, or not as it should be.
@@ -578,12 +573,5 @@ mod tests {
             let message = Address::parse(text).expect_err(text);
             assert!(message.contains(hint) && message.contains(&format!("{text:?}")), "{text}: {message}");
         }
-    }
-
-    #[test]
-    fn the_pause_is_a_tenth_more_or_less() {
-        let pauses: BTreeSet<_> = (0..100).map(|_| jittered(Duration::from_secs(10))).collect();
-        assert!(pauses.len() > 10, "{pauses:?}");
-        assert!(pauses.iter().all(|pause| (9_000..=11_000).contains(&pause.as_millis())), "{pauses:?}");
     }
 }

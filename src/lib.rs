@@ -9,6 +9,7 @@
 
 // Words.
 pub mod error;
+pub mod jitter;
 pub mod model;
 // Facts.
 pub mod config;

@@ -100,5 +100,5 @@ async fn write(queue: UnboundedReceiver<(Job, OwnedSemaphorePermit)>, remote: Ar
 
 /// The page is due again.
 fn give_back(memory: &MemoryStore, job: &Job, page: Page) {
-    memory.amend(&job.identity, page.slot, |held| held.dues.failed(page, job.now));
+    memory.update(&job.identity, page.slot, |held| held.dues.failed(page, job.now));
 }

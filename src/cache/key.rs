@@ -1,10 +1,10 @@
 //! What an extent is kept under.
 //!
-//! The identity of a query is everything that can change its answer at an instant: the data that is asked, tenant, path, text (pinned), step,
-//! phase, whether it is one instant, the slot width, every parameter that promfront does not know to be neutral, and the
-//! headers by which servers choose an answer. Parts are length-prefixed, so no two different lists make the same bytes
-//! (invariant *tenancy*). Entries are found by a 128-bit hash of those bytes and repeat them, so that a collision is a miss
-//! and never a wrong answer.
+//! The identity of a query is everything that can change its answer at an instant: the data that is asked, tenant,
+//! path, text (pinned), step, phase, whether it is one instant, the slot width, every parameter that promfront does not
+//! know to be neutral, and the headers by which servers choose an answer. Parts are length-prefixed, so no two
+//! different lists make the same bytes (invariant *tenancy*). Entries are found by a 128-bit hash of those bytes and
+//! repeat them, so that a collision is a miss and never a wrong answer.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of a query that a tenant asks under a path, of the data that `namespace` names. `text` is the query's text, pinned; `headers` are those of
-    /// the client's that can change an answer.
+    /// The identity of a query that a tenant asks under a path, of the data that `namespace` names. `text` is the
+    /// query's text, pinned; `headers` are those of the client's that can change an answer.
     pub fn new(
         (namespace, tenant, path): (&str, &TenantId, &str),
         query: &RangeQuery,

@@ -106,11 +106,9 @@ impl ExtentCache {
                 self.count_fill(&query, looked, filled);
             }
         }
-        let with_filled = |looked: &'_ Looked| (looked.part, filled_slot(looked.index).cloned());
-        let now_held: Vec<(StepGrid, Option<Slot>)> = slots.iter().map(with_filled).collect();
-        let now_held =
-            now_held.iter().zip(&slots).map(|((part, filled), looked)| (*part, filled.as_ref().or(looked.slot())));
-        look_up(&now_held.collect::<Vec<_>>(), now, &self.lifetimes)
+        let now_held: Vec<_> =
+            slots.iter().map(|looked| (looked.part, filled_slot(looked.index).or(looked.slot()))).collect();
+        look_up(&now_held, now, &self.lifetimes)
     }
 
     /// Why slots of the first tier did not have all that was wanted.

@@ -130,7 +130,7 @@ impl Rules {
         &self.0
     }
 
-    /// What is left of a slot of the query with this identity; none if all of it is.
+    /// What a purge leaves of a slot of the query with this identity; none if it takes nothing.
     pub fn purge(&self, identity: &[u8], slot: &Slot) -> Option<Slot> {
         if self.0.is_empty() || slot.extents().is_empty() {
             return None;

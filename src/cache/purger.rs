@@ -13,10 +13,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::extent::Slot;
 use super::purge::{PurgeError, Rule, Rules};
 use super::store::memory::MemoryStore;
-use super::store::{Item, Read, Store};
+use super::store::{Item, Read, Store, Write};
 use crate::model::time::Timestamp;
 
 /// So many copies, each on the server that its place falls to.
@@ -85,10 +84,10 @@ impl Purger {
         let only = Rules::default().with(std::slice::from_ref(rule), now, self.ttl);
         let mut found = Found::default();
         self.memory.each(|identity, slot| {
-            let left = only.purge(identity, slot);
-            let weight = |slot: &Slot| slot.weight();
-            found.extents += left.as_ref().map_or(0, |left| slot.extents().len() - left.extents().len());
-            found.bytes += left.as_ref().map_or(0, |left| weight(slot) - weight(left));
+            if let Some(left) = only.purge(identity, slot) {
+                found.extents += slot.extents().len() - left.extents().len();
+                found.bytes += slot.weight() - left.weight();
+            }
         });
         found
     }
@@ -150,7 +149,7 @@ impl Purger {
             if lacks {
                 let item = Item { key, value: known.encode().into(), ttl: self.ttl };
                 let written = store.write(place, vec![item], Instant::now() + PATIENCE).await;
-                is_told &= written.into_iter().all(|written| written == super::store::Write::Stored);
+                is_told &= written.into_iter().all(|written| written == Write::Stored);
             }
         }
         (is_read, is_told)

@@ -43,7 +43,7 @@ pub struct Remote {
 /// What became of reading a page.
 #[derive(Debug)]
 pub enum PageRead {
-    /// It holds these extents, some of which may no longer hold.
+    /// It holds these extents, all of which still hold, at least in part.
     Found(Slot),
     /// There is nothing of use.
     Nothing,
@@ -54,12 +54,10 @@ pub enum PageRead {
 /// What became of writing a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageWritten {
-    /// It is written, as far as the server says.
-    Yes,
+    /// It is written as far as the server says, or would never be.
+    Settled,
     /// It is not; it may be tried again.
     Later,
-    /// It is not, and would not be.
-    Never,
 }
 
 impl Remote {
@@ -202,10 +200,10 @@ impl Remote {
         }
         let Some(items) = self.items(identity, page, slot, now).await else {
             self.metrics.remote_written("too-large");
-            return PageWritten::Never;
+            return PageWritten::Settled;
         };
         if items.is_empty() {
-            return PageWritten::Yes;
+            return PageWritten::Settled;
         }
         let began = Instant::now();
         let bytes: usize = items.iter().map(|item| item.value.len()).sum();
@@ -216,19 +214,14 @@ impl Remote {
             Write::Lost(loss) => Some(loss),
         });
         self.metrics.remote_written(loss.map_or("stored", Loss::as_str));
-        match loss {
-            None => {
-                self.metrics.remote_bytes("write", bytes as u64);
-                PageWritten::Yes
-            }
-            Some(Loss::Refused) => PageWritten::Never,
-            Some(_) => PageWritten::Later,
+        if loss.is_none() {
+            self.metrics.remote_bytes("write", bytes as u64);
         }
+        if matches!(loss, None | Some(Loss::Refused)) { PageWritten::Settled } else { PageWritten::Later }
     }
 
-    /// The items of a page. None at all if nothing of it is worth writing any more; `None` if it is too large.
+    /// The items of a page whose extents all hold. None at all if there are no extents; `None` if it is too large.
     async fn items(self: &Arc<Self>, identity: &Identity, page: Page, slot: Slot, now: Timestamp) -> Option<Vec<Item>> {
-        let slot = slot.without(|extent| extent.answer.stats.is_some() || self.lifetimes.alive(extent, now).is_none());
         let ages = slot.extents().iter().map(|extent| now.since(extent.fetched_at));
         let Some(youngest) = ages.min() else { return Some(Vec::new()) };
         let ttl = self.lifetimes.ttl.saturating_sub(youngest).max(Duration::from_secs(1));

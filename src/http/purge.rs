@@ -5,7 +5,8 @@
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::{Method, StatusCode, header};
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
 use serde::Serialize;
 
 use super::range::read_form;
@@ -31,39 +32,25 @@ struct Outcome {
 
 /// Answers one purge.
 pub(super) async fn answer(app: &App, request: Request) -> Response {
+    if !app.has_admin_api {
+        return reply::error(&ApiError::new(ErrorKind::Unavailable, "admin APIs disabled"));
+    }
+    if request.method() != Method::POST {
+        let mut response = reply::error(&bad("a purge is asked for by POST"));
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
     match purge(app, request).await {
         Ok(outcome) => {
             let data = serde_json::to_string(&outcome).expect("plain values");
             reply::json(StatusCode::OK, format!(r#"{{"status":"success","data":{data}}}"#).into())
         }
-        Err(Refusal::Method) => {
-            let mut response = reply::error(&bad("a purge is asked for by POST"));
-            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-            response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("POST"));
-            response
-        }
-        Err(Refusal::Api(error)) => reply::error(&error),
+        Err(error) => reply::error(&error),
     }
 }
 
-enum Refusal {
-    Method,
-    Api(ApiError),
-}
-
-impl From<ApiError> for Refusal {
-    fn from(error: ApiError) -> Self {
-        Self::Api(error)
-    }
-}
-
-async fn purge(app: &App, request: Request) -> Result<Outcome, Refusal> {
-    if !app.has_admin_api {
-        return Err(ApiError::new(ErrorKind::Unavailable, "admin APIs disabled").into());
-    }
-    if request.method() != Method::POST {
-        return Err(Refusal::Method);
-    }
+async fn purge(app: &App, request: Request) -> Result<Outcome, ApiError> {
     let (head, body) = request.into_parts();
     let (params, _) = read_form(&head, body).await?;
     let params = params.ok_or_else(|| bad("the parameters can't be read; send them as a form or in the URL"))?;
@@ -79,7 +66,8 @@ async fn purge(app: &App, request: Request) -> Result<Outcome, Refusal> {
             Some(false) => "pending",
             None => "none",
         };
-        tracing::info!(query = params.get("query"), extents = found.extents, replicas, "purged");
+        let [tenant, query, start, end] = ["tenant", "query", "start", "end"].map(|name| params.get(name));
+        tracing::info!(tenant, query, start, end, extents = found.extents, replicas, "purged");
         (found, Some(replicas))
     };
     Ok(Outcome {

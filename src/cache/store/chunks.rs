@@ -1,8 +1,9 @@
 //! A value that is too long for its server, as several items.
 //!
-//! The heaviest queries are those that need the cache most, and servers have a longest item (memcached: 1 MiB). So a long value is cut: the
-//! first item says how long the whole is and holds its beginning; the others hold the rest, each under the first one's key and
-//! its number. Every piece repeats a mark of the whole, so pieces of two writes are never put together.
+//! The heaviest queries are those that need the cache most, and servers have a longest item (memcached: 1 MiB). So a
+//! long value is cut: the first item says how long the whole is and holds its beginning; the others hold the rest, each
+//! under the first one's key and its number. Every piece repeats a mark of the whole, so pieces of two writes are never
+//! put together.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;

@@ -95,11 +95,6 @@ impl Memcached {
         Self { discovery, known: RwLock::new(Known { servers, nodes }), options }
     }
 
-    /// How often the name of a server was not resolved.
-    pub fn failed_lookups(&self) -> u64 {
-        self.discovery.failures()
-    }
-
     /// A node for each server. One that stays in the list keeps its breaker and its connections, one that left loses them.
     fn nodes(&self) -> Arc<[Arc<Node>]> {
         let servers = self.discovery.servers();

@@ -91,17 +91,6 @@ impl MemoryStore {
         outcome.expect("the store calls its function once")
     }
 
-    /// Changes what is held of the slot `index` of a query, if anything is.
-    pub fn amend(&self, identity: &Identity, index: i64, change: impl FnOnce(&mut Held)) {
-        self.cache.entry(identity.slot(index)).and_compute_with(|held| {
-            let entry = held.map(moka::Entry::into_value).filter(|entry| entry.identity == *identity.bytes());
-            let Some(entry) = entry else { return Op::Nop };
-            let mut held = entry.held.clone();
-            change(&mut held);
-            Op::Put(Arc::new(Entry { identity: Arc::clone(identity.bytes()), held }))
-        });
-    }
-
     /// Gives every entry to `change`, which makes another slot of it or lets it be.
     pub fn sweep(&self, mut change: impl FnMut(&[u8], &Slot) -> Option<Slot>) {
         for (key, seen) in &self.cache {

@@ -16,10 +16,12 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::jitter::jittered;
+
 use super::super::{Loss, Server};
 use super::address::Address;
 use super::dial::Dialer;
-use super::pool::{Log, Place, Pool, with_jitter};
+use super::pool::{Log, Place, Pool};
 use super::reply::{Question, Redirect, SlotRange, is_cluster_down, slot_ranges};
 
 /// How many slots there are.
@@ -140,7 +142,7 @@ async fn follow(
 async fn keep(shared: Arc<Shared>) {
     let mut log = Log::default();
     loop {
-        let next = Instant::now() + with_jitter(BETWEEN_LOOKS);
+        let next = Instant::now() + jittered(BETWEEN_LOOKS);
         let is_settled = match shared.look().await {
             Ok(ranges) => {
                 if log.is_news(true) {

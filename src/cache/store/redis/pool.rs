@@ -5,8 +5,6 @@
 //! whom it could deceive. The task connects at once, then ever more slowly, and tells once that it cannot and once that it
 //! can again.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,6 +16,8 @@ use redis::{ErrorKind, Value};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+
+use crate::jitter::jittered;
 
 use super::super::breaker::Breaker;
 use super::super::{Loss, Server};
@@ -311,19 +311,11 @@ impl Pause {
         if self.last.is_none_or(|last| last.elapsed() >= CALM) {
             self.next = SHORTEST_PAUSE;
         } else {
-            tokio::time::sleep(with_jitter(self.next)).await;
+            tokio::time::sleep(jittered(self.next)).await;
             self.next = (self.next * 2).min(LONGEST_PAUSE);
         }
         self.last = Some(Instant::now());
     }
-}
-
-/// A quarter more or less, so that many proxies do not knock together.
-pub(super) fn with_jitter(pause: Duration) -> Duration {
-    // The seed of the standard hash map is random, and asks for nothing.
-    let random = RandomState::new().build_hasher().finish() % 513;
-    let parts = u32::try_from(768 + random).unwrap_or(1024);
-    pause * parts / 1024
 }
 
 #[cfg(test)]
