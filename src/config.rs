@@ -4,12 +4,15 @@
 //! (`1h30m`), sizes have binary units (`512MiB`). `config/promfront.yaml` lists all of this with its reasons, and a test
 //! holds it against these defaults.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
 use crate::model::time::parse_duration;
+use crate::sched::shuffle::{ShardSize, Share};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -21,19 +24,27 @@ pub struct Config {
     pub split: Split,
     /// What is kept, and how long.
     pub cache: Cache,
+    /// How requests wait, and who pulls them.
+    pub sched: Sched,
     /// How names are resolved whose addresses change.
     pub discovery: Discovery,
+    /// Whether requests belong to tenants.
+    pub multitenancy: Multitenancy,
     /// What a request may cost.
     pub limits: Limits,
+    /// What is otherwise for some tenants.
+    pub tenants: BTreeMap<String, Tenant>,
 }
 
 /// The servers that answer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Downstream {
-    /// Base URLs; today exactly one, `http://`.
+    /// Base URLs: `http://` or `https://`, before them `dns+`, `dnssrv+` or `dnssrvnoa+` for names whose addresses change.
     pub urls: Vec<String>,
-    /// Range parts in flight per endpoint.
+    /// Who sends queries to them.
+    pub mode: Mode,
+    /// Queries in flight per endpoint.
     pub max_concurrent: usize,
     /// How long a range query may take in all; a client's own `timeout` may shorten it.
     #[serde(deserialize_with = "duration")]
@@ -41,6 +52,65 @@ pub struct Downstream {
     /// How long connecting may take.
     #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
+    /// The client's headers that are passed on; `*` is all of them.
+    pub forward_headers: Vec<String>,
+    /// A user and a password to send.
+    pub basic_auth: Option<BasicAuth>,
+    /// A file with a token to send; empty for none.
+    pub bearer_token_file: PathBuf,
+    /// For `https://`.
+    pub tls: Tls,
+}
+
+/// Who sends queries downstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Workers of our own, over HTTP.
+    #[default]
+    Http,
+    /// Remote queriers, that pull over gRPC.
+    Pull,
+    /// Whoever is free first.
+    Both,
+}
+
+impl Mode {
+    /// Whether workers of our own send queries.
+    pub fn has_workers(self) -> bool {
+        self != Self::Pull
+    }
+
+    /// Whether remote queriers may pull.
+    pub fn has_queriers(self) -> bool {
+        self != Self::Http
+    }
+}
+
+/// A user and a password.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BasicAuth {
+    /// The user.
+    pub username: String,
+    /// A file with the password; read again when it changes.
+    pub password_file: PathBuf,
+}
+
+/// How a TLS server is believed, and what it is shown. Files are read again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates of authorities to trust instead of the system's (PEM).
+    pub ca_file: PathBuf,
+    /// A certificate of our own (PEM).
+    pub cert_file: PathBuf,
+    /// The key of `cert_file` (PEM).
+    pub key_file: PathBuf,
+    /// The name that the server's certificate must have, if not the URL's host.
+    pub server_name: String,
+    /// Whether any certificate is believed.
+    pub insecure_skip_verify: bool,
 }
 
 impl Default for Downstream {
@@ -50,6 +120,11 @@ impl Default for Downstream {
             max_concurrent: 16,
             timeout: Duration::from_secs(130),
             connect_timeout: Duration::from_secs(5),
+            mode: Mode::default(),
+            forward_headers: vec!["*".to_owned()],
+            basic_auth: None,
+            bearer_token_file: PathBuf::new(),
+            tls: Tls::default(),
         }
     }
 }
@@ -203,6 +278,73 @@ impl Default for RemoteTimeout {
     }
 }
 
+/// How requests wait, and who pulls them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sched {
+    /// Where remote queriers connect; empty for nowhere.
+    pub grpc_listen_address: String,
+    /// What is shown to them, and what they must show.
+    pub grpc_tls: ServerTls,
+    /// The longest message to or from a querier.
+    #[serde(deserialize_with = "size")]
+    pub grpc_max_message_bytes: u64,
+    /// What comes before `/api/v1` on the queriers' side.
+    pub querier_path_prefix: String,
+    /// How long a vanished querier keeps its place in the tenants' shards.
+    #[serde(deserialize_with = "duration")]
+    pub querier_forget_delay: Duration,
+    /// How long a request waits while nobody is there to pull it.
+    #[serde(deserialize_with = "duration")]
+    pub max_wait_for_querier: Duration,
+    /// Requests that may wait in all.
+    pub max_queued: usize,
+    /// Requests of one tenant that may wait.
+    pub max_queued_per_tenant: usize,
+    /// The status code that refuses what does not fit: 503, or 429 for clients that know what it means.
+    pub full_status: FullStatus,
+}
+
+impl Default for Sched {
+    fn default() -> Self {
+        Self {
+            grpc_listen_address: String::new(),
+            grpc_tls: ServerTls::default(),
+            grpc_max_message_bytes: 100 << 20,
+            querier_path_prefix: "/prometheus".to_owned(),
+            querier_forget_delay: Duration::from_mins(1),
+            max_wait_for_querier: Duration::from_secs(10),
+            max_queued: 100_000,
+            max_queued_per_tenant: 800,
+            full_status: FullStatus::default(),
+        }
+    }
+}
+
+/// The status code of a refusal because too much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum FullStatus {
+    /// `503`: every client of Prometheus knows it, and Grafana shows its reason.
+    #[default]
+    #[serde(rename = "503")]
+    Unavailable,
+    /// `429`: for clients that slow down when they see it.
+    #[serde(rename = "429")]
+    TooManyRequests,
+}
+
+/// TLS where we are the server. Files are read at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerTls {
+    /// Our certificate (PEM); empty for clear text.
+    pub cert_file: PathBuf,
+    /// Its key (PEM).
+    pub key_file: PathBuf,
+    /// Authorities that a client's certificate must come from (PEM); empty if it need not have one.
+    pub client_ca_file: PathBuf,
+}
+
 /// How names are resolved whose addresses change.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -220,6 +362,79 @@ impl Default for Discovery {
     }
 }
 
+/// Whether requests belong to tenants.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Multitenancy {
+    /// Whether each request must say whose it is. Otherwise all are of one tenant.
+    pub enabled: bool,
+    /// The header that says it.
+    pub header: String,
+}
+
+impl Default for Multitenancy {
+    fn default() -> Self {
+        Self { enabled: false, header: "X-Scope-OrgID".to_owned() }
+    }
+}
+
+/// What is otherwise for one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tenant {
+    /// Its limits.
+    pub limits: TenantLimits,
+}
+
+/// Limits of one tenant; those that are not there are the common ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantLimits {
+    /// See [`Limits::weight`].
+    pub weight: Option<TenantWeight>,
+    /// See [`Limits::max_in_flight`].
+    pub max_in_flight: Option<InFlightShare>,
+    /// See [`Limits::max_queriers`].
+    pub max_queriers: Option<MaxQueriers>,
+    /// See [`Sched::max_queued_per_tenant`].
+    pub max_queued: Option<usize>,
+}
+
+/// How much of the service a tenant gets beside others, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct TenantWeight(#[serde(deserialize_with = "thousandths")] pub u32);
+
+/// A share of the slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlightShare(pub Share);
+
+impl<'de> Deserialize<'de> for InFlightShare {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let share = u16::try_from(thousandths(deserializer)?).ok().and_then(Share::from_thousandths);
+        share
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("a share of the slots is above 0 and at most 1, for example 0.75"))
+    }
+}
+
+/// How many queriers a tenant is confined to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxQueriers(pub ShardSize);
+
+impl<'de> Deserialize<'de> for MaxQueriers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let count = || Some(NonZeroUsize::new(text.parse().ok()?).map_or(ShardSize::All, ShardSize::Count));
+        let share = || Some(ShardSize::Share(Share::from_thousandths(u16::try_from(read_thousandths(&text)?).ok()?)?));
+        count().or_else(share).map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "{text:?} is no number of queriers; write 0 for all of them, 4 for four, or 0.25 for a quarter"
+            ))
+        })
+    }
+}
+
 /// What a request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -229,6 +444,12 @@ pub struct Limits {
     /// The length of a query's text.
     #[serde(deserialize_with = "size")]
     pub max_query_bytes: u64,
+    /// How much of the service a tenant gets beside others: with 2 twice as much as with 1.
+    pub weight: TenantWeight,
+    /// The share of the slots that one tenant may hold, unless nobody else has asked for anything of late.
+    pub max_in_flight: InFlightShare,
+    /// How many queriers one tenant is confined to: a number, or a share; 0 is all of them.
+    pub max_queriers: MaxQueriers,
     /// Parts of one query in flight.
     pub max_parallelism: usize,
     /// The decoded bodies of the answers to the parts of one query, together.
@@ -238,7 +459,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_points: 11_000, max_query_bytes: 1 << 20, max_parallelism: 14, max_response_bytes: 1 << 30 }
+        Self {
+            max_points: 11_000,
+            max_query_bytes: 1 << 20,
+            weight: TenantWeight(1_000),
+            max_in_flight: InFlightShare(Share::from_thousandths(750).expect("three quarters are a share")),
+            max_queriers: MaxQueriers(ShardSize::All),
+            max_parallelism: 14,
+            max_response_bytes: 1 << 30,
+        }
     }
 }
 
@@ -290,9 +519,16 @@ impl Config {
     /// Checks what the types do not.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |option, problem: String| Err(ConfigError::Value { option, problem });
-        match self.downstream.urls.as_slice() {
-            [_] => {}
-            urls => return wrong("downstream.urls", format!("there must be exactly one URL, not {}", urls.len())),
+        if self.downstream.mode.has_workers() && self.downstream.urls.is_empty() {
+            return wrong(
+                "downstream.urls",
+                "there is none; write [\"http://127.0.0.1:9090\"], for example".to_owned(),
+            );
+        }
+        if self.downstream.mode.has_queriers() && self.sched.grpc_listen_address.is_empty() {
+            let problem = "queriers have nowhere to connect, but downstream.mode says that they pull; write 127.0.0.1:9095, \
+                           for example";
+            return wrong("sched.grpc_listen_address", problem.to_owned());
         }
         if self.split.interval < Duration::from_mins(1) {
             return wrong("split.interval", format!("{:?} is too short; it must be at least 1m", self.split.interval));
@@ -309,10 +545,29 @@ impl Config {
         for (option, value) in [
             ("downstream.timeout", self.downstream.timeout),
             ("downstream.connect_timeout", self.downstream.connect_timeout),
+            ("sched.max_wait_for_querier", self.sched.max_wait_for_querier),
         ] {
             if value.is_zero() {
                 return wrong(option, "0s leaves no time for an answer; write 2m10s, for example".to_owned());
             }
+        }
+        for (option, value) in [
+            ("sched.max_queued", self.sched.max_queued),
+            ("sched.max_queued_per_tenant", self.sched.max_queued_per_tenant),
+        ] {
+            if value == 0 || value > 1_000_000 {
+                return wrong(option, format!("{value} is out of bounds; it must be 1 to 1000000"));
+            }
+        }
+        if !(1 << 20..=1 << 30).contains(&self.sched.grpc_max_message_bytes) {
+            return wrong("sched.grpc_max_message_bytes", "it must be 1MiB to 1GiB".to_owned());
+        }
+        let prefix = &self.sched.querier_path_prefix;
+        if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/')) {
+            return wrong(
+                "sched.querier_path_prefix",
+                format!("{prefix:?} must begin with / and not end with it, or be empty"),
+            );
         }
         if self.cache.ttl.is_zero() {
             return wrong(
@@ -397,6 +652,26 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     })
 }
 
+/// A decimal number, in thousandths.
+fn thousandths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    read_thousandths(&text).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "{text:?} is not such a number; write 1, 0.5 or 0.125: above 0, at most three decimals"
+        ))
+    })
+}
+
+fn read_thousandths(text: &str) -> Option<u32> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || part.len() > 3 || !is_number(whole) || !is_number(part) {
+        return None;
+    }
+    let thousandths = whole.parse::<u32>().ok()?.checked_mul(1_000)? + format!("{part:0<3}").parse::<u32>().ok()?;
+    (1..=1_000_000).contains(&thousandths).then_some(thousandths)
+}
+
 fn parse_size(text: &str) -> Option<u64> {
     const UNITS: [(&str, u32); 8] =
         [("GiB", 30), ("MiB", 20), ("KiB", 10), ("GB", 30), ("MB", 20), ("KB", 10), ("B", 0), ("", 0)];
@@ -408,6 +683,32 @@ fn parse_size(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_and_weights_are_decimal_numbers() {
+        for (text, want) in [
+            ("1", Some(1_000)),
+            ("0.75", Some(750)),
+            ("2.5", Some(2_500)),
+            ("0.001", Some(1)),
+            ("1000", Some(1_000_000)),
+            ("0", None),
+            ("0.0001", None),
+            ("-1", None),
+            ("1001", None),
+            (".5", None),
+            ("5000000", None),
+        ] {
+            assert_eq!(read_thousandths(text), want, "{text}");
+        }
+        let limits = |text: &str| Config::parse(&format!("limits: {{{text}}}")).map(|config| config.limits);
+        let queriers = |text: &str| limits(&format!("max_queriers: {text}")).map(|limits| limits.max_queriers.0);
+        assert_eq!(queriers("0"), Ok(ShardSize::All));
+        assert_eq!(queriers("4"), Ok(ShardSize::Count(NonZeroUsize::new(4).expect("not zero"))));
+        assert_eq!(queriers("0.25"), Ok(ShardSize::Share(Share::from_thousandths(250).expect("a share"))));
+        assert!(queriers("1.5").expect_err("more than all").contains("0.25 for a quarter"));
+        assert!(limits("max_in_flight: 2").is_err() && limits("weight: 0").is_err());
+    }
 
     #[test]
     fn sizes_have_binary_units() {

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::config;
 use crate::jitter::jittered;
 
 /// One address has at most so many servers.
@@ -35,8 +36,18 @@ const FIRST_ANSWER: Duration = Duration::from_secs(2);
 /// What the system's resolver is told by. When one of them changes it is read again.
 const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
-/// The servers, sorted, each once, as `host:port`.
-pub type Servers = Arc<[Box<str>]>;
+/// The servers, sorted by address, each address once.
+pub type Servers = Arc<[Server]>;
+
+/// A server that an address stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Server {
+    /// Where to connect, as `host:port`.
+    pub address: Box<str>,
+    /// The host that it is one of, without brackets: what stands in the address or in the SRV record. It is the name that a
+    /// certificate bears and that virtual hosts go by.
+    pub host: Box<str>,
+}
 
 /// Where servers are, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +59,7 @@ pub struct Address {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
     /// `host:port`: one server of this name; the system resolves it when it connects.
-    Plain,
+    Plain { host: Box<str> },
     /// `dns+host:port`: a server for each A and AAAA record.
     Dns { host: Box<str>, port: u16 },
     /// `dnssrv+name`: the servers for each SRV record.
@@ -68,7 +79,7 @@ impl Address {
     /// Reads `host:port`, `dns+host:port`, `dnssrv+name` or `dnssrvnoa+name`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let form = match text.split_once('+') {
-            None => host_and_port(text, text).map(|_| Form::Plain)?,
+            None => Form::Plain { host: host_and_port(text, text)?.0.into() },
             Some(("dns", rest)) => {
                 let (host, port) = host_and_port(text, rest)?;
                 Form::Dns { host: host.into(), port }
@@ -83,6 +94,14 @@ impl Address {
             }
         };
         Ok(Self { text: text.into(), form })
+    }
+
+    /// The one server of an address that is not resolved.
+    fn plain(&self) -> Option<Server> {
+        match &self.form {
+            Form::Plain { host } => Some(Server { address: self.text.clone(), host: host.clone() }),
+            Form::Dns { .. } | Form::Srv { .. } => None,
+        }
     }
 }
 
@@ -159,6 +178,18 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// As they are configured.
+    pub fn configured(options: &config::Discovery) -> Result<Self, String> {
+        let name_server = |text: &String| {
+            let problem = |error| format!("discovery.nameservers: {text:?} is not ip:port: {error}");
+            text.parse().map_err(problem)
+        };
+        let name_servers: Result<_, String> = options.nameservers.iter().map(name_server).collect();
+        Ok(Self { interval: options.interval, name_servers: name_servers?, ..Self::default() })
+    }
+}
+
 /// The servers that a list of addresses stands for, kept up to date until it is dropped.
 #[derive(Debug)]
 pub struct Discovery {
@@ -170,7 +201,7 @@ pub struct Discovery {
 #[derive(Debug)]
 struct Current {
     /// The servers of each address.
-    parts: Mutex<Vec<BTreeSet<Box<str>>>>,
+    parts: Mutex<Vec<BTreeSet<Server>>>,
     servers: watch::Sender<Servers>,
     failures: AtomicU64,
 }
@@ -179,15 +210,11 @@ impl Discovery {
     /// Begins with the plain addresses; the others follow when DNS has answered. If there are any, it must be called
     /// within a tokio runtime.
     pub fn new(addresses: Vec<Address>, options: Options) -> Self {
-        let part = |address: &Address| match address.form {
-            Form::Plain => BTreeSet::from([address.text.clone()]),
-            Form::Dns { .. } | Form::Srv { .. } => BTreeSet::new(),
-        };
-        let parts: Vec<_> = addresses.iter().map(part).collect();
+        let parts: Vec<_> = addresses.iter().map(|address| address.plain().into_iter().collect()).collect();
         let servers = watch::Sender::new(united(&parts));
         let current = Arc::new(Current { parts: Mutex::new(parts), servers, failures: AtomicU64::new(0) });
         let mut names: Vec<_> = addresses.into_iter().enumerate().collect();
-        names.retain(|(_, address)| address.form != Form::Plain);
+        names.retain(|(_, address)| address.plain().is_none());
         let task = (!names.is_empty()).then(|| tokio::spawn(follow_all(names, options, Arc::clone(&current))));
         Self { current, task: task.map(|task| task.abort_handle()) }
     }
@@ -217,7 +244,7 @@ impl Drop for Discovery {
 }
 
 impl Current {
-    fn put(&self, index: usize, part: BTreeSet<Box<str>>) {
+    fn put(&self, index: usize, part: BTreeSet<Server>) {
         let mut parts = self.parts.lock();
         if parts[index] == part {
             return;
@@ -232,9 +259,11 @@ impl Current {
     }
 }
 
-fn united(parts: &[BTreeSet<Box<str>>]) -> Servers {
+fn united(parts: &[BTreeSet<Server>]) -> Servers {
     let servers: BTreeSet<_> = parts.iter().flatten().collect();
-    servers.into_iter().cloned().collect()
+    let mut servers: Vec<_> = servers.into_iter().cloned().collect();
+    servers.dedup_by(|next, first| next.address == first.address);
+    servers.into()
 }
 
 fn keep_first<T: Ord + Clone>(set: &mut BTreeSet<T>, count: usize) {
@@ -330,9 +359,9 @@ struct Held {
 
 impl Held {
     /// The servers of `address` as far as they are known after asking again, and what went wrong, if anything.
-    async fn resolve(&mut self, address: &Address, resolver: &SharedResolver) -> (BTreeSet<Box<str>>, Option<Trouble>) {
+    async fn resolve(&mut self, address: &Address, resolver: &SharedResolver) -> (BTreeSet<Server>, Option<Trouble>) {
         let (mut servers, mut trouble) = match &address.form {
-            Form::Plain => (BTreeSet::from([address.text.clone()]), None),
+            Form::Plain { .. } => (address.plain().into_iter().collect(), None),
             Form::Dns { host, port } => {
                 let targets = BTreeSet::from([(host.to_string(), *port)]);
                 self.resolve_hosts(&targets, resolver).await
@@ -341,8 +370,11 @@ impl Held {
                 let trouble = self.resolve_targets(name, resolver).await;
                 match targets {
                     Targets::Named => {
-                        let named = self.targets.iter().map(|(host, port)| format!("{host}:{port}").into());
-                        (named.collect(), trouble)
+                        let named = |(host, port): &(String, u16)| Server {
+                            address: format!("{host}:{port}").into(),
+                            host: host.as_str().into(),
+                        };
+                        (self.targets.iter().map(named).collect(), trouble)
                     }
                     Targets::Resolved => {
                         let targets = self.targets.clone();
@@ -390,7 +422,7 @@ impl Held {
         &mut self,
         targets: &BTreeSet<(String, u16)>,
         resolver: &SharedResolver,
-    ) -> (BTreeSet<Box<str>>, Option<Trouble>) {
+    ) -> (BTreeSet<Server>, Option<Trouble>) {
         let hosts: BTreeSet<&String> = targets.iter().map(|(host, _)| host).collect();
         let held = std::mem::take(&mut self.hosts);
         let ask = |host: &String| {
@@ -410,7 +442,7 @@ impl Held {
         }
         let servers = targets.iter().flat_map(|(host, port)| {
             let ips = self.hosts.get(host).into_iter().flatten();
-            ips.map(|ip| SocketAddr::new(*ip, *port).to_string().into())
+            ips.map(|ip| Server { address: SocketAddr::new(*ip, *port).to_string().into(), host: host.as_str().into() })
         });
         (servers.collect(), first_trouble)
     }
@@ -528,10 +560,11 @@ mod tests {
     #[test]
     fn the_four_forms() {
         for plain in ["cache:11211", "10.0.0.1:1", "[::1]:65535", "cache-0.cache.svc.:11211"] {
-            assert_eq!(parsed(plain), Form::Plain, "{plain}");
+            let host = plain.rsplit_once(':').expect("it has a port").0.trim_matches(['[', ']']);
+            assert_eq!(parsed(plain), Form::Plain { host: host.into() }, "{plain}");
             assert_eq!(
                 *Discovery::new(vec![Address::parse(plain).expect(plain)], Options::default()).servers(),
-                [Box::<str>::from(plain)]
+                [Server { address: plain.into(), host: host.into() }]
             );
         }
         assert_eq!(parsed("dns+cache:11211"), Form::Dns { host: "cache".into(), port: 11211 });

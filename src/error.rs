@@ -12,10 +12,18 @@ pub enum ErrorKind {
     BadData,
     /// The query ran, or would run, over a limit.
     Execution,
+    /// It is not said whose request it is.
+    Unauthorized,
+    /// There is nothing by that name.
+    NotFound,
     /// There was not enough time.
     Timeout,
     /// Nobody can answer now.
     Unavailable,
+    /// Too much waits already.
+    Overloaded,
+    /// Too much waits already, for clients that slow down when they are told so.
+    TooManyRequests,
     /// The downstream answered with something that cannot be an answer.
     BadGateway,
     /// A fault of our own.
@@ -27,20 +35,31 @@ impl ErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadData => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound => StatusCode::NOT_FOUND,
             Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Timeout | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout | Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// After how many seconds it may be better.
+    pub fn retry_after(self) -> Option<u32> {
+        matches!(self, Self::Overloaded | Self::TooManyRequests).then_some(1)
     }
 
     /// Prometheus's word for it.
     pub fn error_type(self) -> &'static str {
         match self {
             Self::BadData => "bad_data",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
             Self::Execution => "execution",
             Self::Timeout => "timeout",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::Overloaded => "unavailable",
+            Self::TooManyRequests => "too_many_requests",
             Self::BadGateway | Self::Internal => "internal",
         }
     }

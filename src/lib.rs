@@ -22,12 +22,15 @@ pub mod merge;
 pub mod wire;
 // Decisions, and what acts on them: each decides in `plan` and acts in `layer`.
 pub mod cache;
+pub mod sched;
 pub mod split;
 // Surroundings and adapters.
 pub mod discovery;
 pub mod downstream;
 pub mod metrics;
+pub mod tls;
 // The shell.
 pub mod cli;
 pub mod http;
 pub mod pipeline;
+pub mod querier;

@@ -1,6 +1,7 @@
 //! What promfront counts about itself: the one table of `promfront_*` metrics.
 //!
-//! Label values come from closed lists of ours, never from a request, so no client can grow the table.
+//! Label values come from closed lists of ours, so no client can grow the table; tenants' names alone come from requests, and
+//! at most a hundred of them are shown.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
+
+use crate::sched::queue::snapshot::{Snapshot, TenantCounts};
+use crate::sched::queue::words::Lane;
 
 /// A word from one of our closed lists, as a label value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +91,27 @@ pub struct ServerLabels {
     pub server: String,
 }
 
+/// Which lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LaneLabels {
+    /// `alert`, `small` or `normal`.
+    pub lane: Word,
+}
+
+/// Which tenant: one of those with most requests, or all others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TenantLabels {
+    /// Its name.
+    pub tenant: String,
+}
+
+/// Whether a querier is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StandingLabels {
+    /// `serving`, `leaving` or `vanished`.
+    pub standing: Word,
+}
+
 /// Where points came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SourceLabels {
@@ -109,6 +134,7 @@ pub struct HandlerName {
 }
 
 type OperationFamily = Family<OperationLabels, Histogram, fn() -> Histogram>;
+type LaneFamily = Family<LaneLabels, Histogram, fn() -> Histogram>;
 type DurationFamily = Family<HandlerName, Histogram, fn() -> Histogram>;
 
 /// All metrics. Handed around behind an `Arc`; every field may be counted up from anywhere.
@@ -149,6 +175,8 @@ pub struct Metrics {
     pub split_parts: Counter,
     /// Parts that waited for an identical one in flight instead of being asked for.
     pub coalesced: Counter,
+    /// What waits, and who pulls.
+    pub queue: QueueMetrics,
     /// Requests sent downstream, by code.
     pub downstream_requests: Family<CodeLabels, Counter>,
     /// Requests that wait downstream.
@@ -160,6 +188,32 @@ pub struct Metrics {
     /// Answers that could not be used, by reason.
     pub downstream_refused: Family<ReasonLabels, Counter>,
 }
+
+/// What waits in the queue, and who pulls.
+#[derive(Debug)]
+pub struct QueueMetrics {
+    /// Requests that wait in the queue, by lane.
+    pub length: Family<LaneLabels, Gauge>,
+    /// Requests that wait or run, by tenant; those with least are one.
+    pub tenants: Family<TenantLabels, Gauge>,
+    /// Queriers that are there, by standing.
+    pub queriers: Family<StandingLabels, Gauge>,
+    /// Their slots.
+    pub slots: Gauge,
+    /// Seconds that requests waited before they were pulled.
+    pub wait: LaneFamily,
+    /// Requests that were not let in, by reason.
+    pub refused: Family<ReasonLabels, Counter>,
+    /// Requests that left the queue without having been answered, by reason.
+    pub dropped: Family<ReasonLabels, Counter>,
+    /// Failed tries by what followed.
+    pub retries: Family<ResultOf, Counter>,
+}
+
+/// So many tenants have a label of their own; clients choose their names.
+const MOST_TENANTS: usize = 100;
+/// What the others are called; no tenant's name has a space.
+const OTHER_TENANTS: &str = "all others";
 
 const DURATIONS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
 
@@ -184,6 +238,64 @@ fn count<M: Metric + Clone>(table: &mut Registry, name: &str, help: &str, metric
 fn measure<M: Metric + Clone>(table: &mut Registry, (name, unit): (&str, Unit), help: &str, metric: M) -> M {
     table.register_with_unit(name, help, unit, metric.clone());
     metric
+}
+
+impl QueueMetrics {
+    fn new(table: &mut Registry) -> Self {
+        Self {
+            length: count(table, "queue_length", "Requests that wait by lane", Family::default()),
+            tenants: count(
+                table,
+                "queue_tenant_requests",
+                "Requests that wait or run by tenant; beyond a hundred tenants those with least are one",
+                Family::default(),
+            ),
+            queriers: count(table, "queriers", "Queriers by standing", Family::default()),
+            slots: count(table, "querier_slots", "Slots of the queriers that serve", Gauge::default()),
+            wait: measure(
+                table,
+                ("queue_wait", Unit::Seconds),
+                "Time from the push of a request to its pull",
+                Family::new_with_constructor(durations),
+            ),
+            refused: count(table, "queue_refused", "Requests not let in by reason", Family::default()),
+            dropped: count(table, "queue_dropped", "Requests that left unanswered by reason", Family::default()),
+            retries: count(table, "downstream_failed_tries", "Failed tries by what followed", Family::default()),
+        }
+    }
+
+    /// Notes how long a request waited.
+    pub fn waited(&self, lane: &'static str, waited: Duration) {
+        self.wait.get_or_create(&LaneLabels { lane: Word(lane) }).observe(waited.as_secs_f64());
+    }
+
+    /// Counts what followed a failed try.
+    pub fn retried(&self, result: &'static str) {
+        self.retries.get_or_create(&ResultOf { result: Word(result) }).inc();
+    }
+
+    /// Shows what is in the queue.
+    pub fn show(&self, snapshot: &Snapshot) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        for lane in Lane::ALL {
+            let labels = LaneLabels { lane: Word(lane.as_str()) };
+            self.length.get_or_create(&labels).set(gauge(snapshot.lanes[lane].waiting));
+        }
+        self.slots.set(gauge(snapshot.slots));
+        for standing in ["serving", "leaving", "vanished"] {
+            let count = snapshot.queriers.iter().filter(|querier| querier.standing.as_str() == standing).count();
+            self.queriers.get_or_create(&StandingLabels { standing: Word(standing) }).set(gauge(count));
+        }
+        let requests = |tenant: &TenantCounts| tenant.total().waiting + tenant.total().running;
+        let mut tenants: Vec<&TenantCounts> = snapshot.tenants.iter().collect();
+        tenants.sort_by_key(|tenant| std::cmp::Reverse(requests(tenant)));
+        self.tenants.clear();
+        for (i, tenant) in tenants.into_iter().enumerate() {
+            let name = if i < MOST_TENANTS { tenant.tenant.as_str() } else { OTHER_TENANTS };
+            let labels = TenantLabels { tenant: name.to_owned() };
+            self.tenants.get_or_create(&labels).inc_by(gauge(requests(tenant)));
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -261,6 +373,7 @@ impl Metrics {
                 "Parts that waited for an identical one in flight",
                 Counter::default(),
             ),
+            queue: QueueMetrics::new(table),
             downstream_requests: count(
                 table,
                 "downstream_requests",

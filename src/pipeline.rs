@@ -17,7 +17,7 @@ use crate::cache::layer::{CacheKey, ExtentCache};
 use crate::cache::plan::{Lookup, assemble};
 use crate::config::{Config, Limits};
 use crate::downstream::engine::{Engine, EngineKey, EngineProbe};
-use crate::downstream::http::{Answer, Downstream};
+use crate::downstream::fetch::{Answer, Downstream};
 use crate::error::{ApiError, ErrorKind};
 use crate::merge::{merge_annotations, merge_series, merge_stats};
 use crate::metrics::Metrics;
@@ -231,7 +231,7 @@ impl Pipeline {
         match facts.whole_range(query.grid.step().ms(), ragged_ms) {
             None => Ok(facts),
             Some(why @ WholeRange::LabelRewrite) => {
-                let engine = self.engine(&incoming.path, &incoming.headers).await;
+                let engine = self.engine(&incoming.path, &incoming.headers, &incoming.context).await;
                 if engine.keeps_rewritten_series_apart_by_instant() { Ok(facts) } else { Err(why.as_str()) }
             }
             Some(why) => Err(why.as_str()),
@@ -239,15 +239,15 @@ impl Pipeline {
     }
 
     /// What the downstream is, where an answer depends on it.
-    async fn engine(&self, path: &str, headers: &Arc<HeaderMap>) -> Engine {
+    async fn engine(&self, path: &str, headers: &Arc<HeaderMap>, context: &Context) -> Engine {
         let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_owned());
         let key = EngineKey { path: path.to_owned(), headers: self.key_headers(headers).map(owned).collect() };
-        self.engine.known(&self.downstream, key, headers).await
+        self.engine.known(&self.downstream, key, headers, context).await
     }
 
     async fn limit(&self, asked: &Asked) -> Limit {
         let Some(most) = asked.planned.query.limit else { return Limit::Off };
-        match self.engine(&asked.path, &asked.headers).await.honours_limit() {
+        match self.engine(&asked.path, &asked.headers, &asked.context).await.honours_limit() {
             Some(true) => Limit::Truncate(most),
             Some(false) => Limit::Off,
             None => Limit::Unknown(most),

@@ -1,6 +1,9 @@
-//! A range query as promfront understands it, and the context in which it is answered.
+//! A range query as promfront understands it, the context in which it is answered, and a request as it is sent downstream.
 
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
 
 use crate::model::grid::StepGrid;
 use crate::model::params::Params;
@@ -64,4 +67,69 @@ pub struct Context {
     pub now: Timestamp,
     /// When its answer stops being of use.
     pub deadline: Instant,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// Who asks, as far as it decides in which turn he is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// A dashboard, a rule or a user: a hash of what he says about himself, so that those of one tenant take turns.
+    pub source: u64,
+    /// Whether somebody is woken by what comes of it.
+    pub is_alert: bool,
+}
+
+/// A question of the query API: what queriers answer, and what waits in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryApi {
+    /// `query`, `query_exemplars`.
+    Instant,
+    /// `query_range`.
+    Range,
+    /// `read`.
+    RemoteRead,
+    /// Labels, series, metadata, the text of a query, the version of the server.
+    Metadata,
+}
+
+impl QueryApi {
+    /// Which question a request asks, by its method and its path, whatever prefix that has.
+    pub fn of(method: &Method, path: &str) -> Option<Self> {
+        if !matches!(*method, Method::GET | Method::POST) {
+            return None;
+        }
+        match Self::path(path)?.strip_prefix("/api/v1/")? {
+            "query" | "query_exemplars" => Some(Self::Instant),
+            "query_range" => Some(Self::Range),
+            "read" => Some(Self::RemoteRead),
+            "format_query" | "parse_query" | "labels" | "series" | "metadata" | "status/buildinfo" => {
+                Some(Self::Metadata)
+            }
+            label => {
+                let name = label.strip_prefix("label/")?.strip_suffix("/values")?;
+                (!name.is_empty() && !name.contains('/')).then_some(Self::Metadata)
+            }
+        }
+    }
+
+    /// What of a path is the server's own: from its last `/api/v1/` on.
+    pub fn path(path: &str) -> Option<&str> {
+        path.rfind("/api/v1/").map(|at| &path[at..])
+    }
+}
+
+/// A request as it is sent downstream: all of it, so that it can be sent again.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Its method.
+    pub method: Method,
+    /// The client's path, as it was written; the server's own prefix comes before it.
+    pub path: String,
+    /// What follows the question mark; empty if there is none.
+    pub query: String,
+    /// The headers that travel from end to end, without `Host` and `Content-Length`.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
 }

@@ -28,7 +28,7 @@ fn discover(addresses: &[&str], name_server: SocketAddr) -> Discovery {
 /// Waits until the servers are these.
 async fn becomes(discovery: &Discovery, want: &[&str]) {
     let mut changes: watch::Receiver<Servers> = discovery.subscribe();
-    let is_there = changes.wait_for(|servers| servers.iter().map(|name| &**name).eq(want.iter().copied()));
+    let is_there = changes.wait_for(|servers| servers.iter().map(|server| &*server.address).eq(want.iter().copied()));
     let is_there = tokio::time::timeout(PATIENCE, is_there).await.is_ok();
     assert!(is_there, "{:?} did not become {want:?}", discovery.servers());
 }
@@ -40,7 +40,11 @@ async fn fails(discovery: &Discovery) {
 }
 
 fn are(discovery: &Discovery, want: &[&str]) {
-    assert!(discovery.servers().iter().map(|name| &**name).eq(want.iter().copied()), "{:?}", discovery.servers());
+    assert!(
+        discovery.servers().iter().map(|server| &*server.address).eq(want.iter().copied()),
+        "{:?}",
+        discovery.servers()
+    );
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each floor's rooms, lowest first: a file or a folder under `src/`. A file names only lower floors, or its own folder.
-const FLOORS: [(&str, &[&str]); 9] = [
-    ("words", &["error.rs", "jitter.rs", "model/"]),
+const FLOORS: [(&str, &[&str]); 10] = [
+    ("words", &["error.rs", "jitter.rs", "model/", "sched/shuffle.rs"]),
     ("facts", &["config.rs", "promql/"]),
     ("the request", &["request.rs", "verdict.rs"]),
     ("texts", &["wire/", "merge.rs"]),
@@ -20,13 +20,18 @@ const FLOORS: [(&str, &[&str]); 9] = [
             "cache/page.rs",
             "cache/codec.rs",
             "cache/purge.rs",
+            "sched/queue/",
+            "sched/health.rs",
+            "sched/budget.rs",
         ],
     ),
-    ("surroundings", &["metrics.rs", "discovery.rs"]),
+    ("surroundings", &["metrics.rs", "tls.rs", "discovery.rs"]),
+    ("the queue at work", &["sched/dispatch/"]),
     (
         "adapters",
         &[
             "downstream/",
+            "sched/grpc/",
             "cache/store/",
             "cache/coalesce.rs",
             "cache/purger.rs",
@@ -37,7 +42,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("dispatch", &["split/layer.rs", "split/part.rs"]),
-    ("shell", &["pipeline.rs", "http/", "cli/", "main.rs"]),
+    ("shell", &["pipeline.rs", "http/", "querier/", "cli/", "main.rs"]),
 ];
 
 /// Floors whose files decide: no clock, no I/O, no metrics, nothing async.

@@ -8,23 +8,33 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::downstream::endpoints;
 use crate::http::{App, router, server};
+use crate::querier;
+use crate::sched::grpc;
+
+/// When requests are done, streams of queriers have so long to end.
+const QUERIERS_LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A PromQL query frontend and caching proxy.
 #[derive(Debug, Parser)]
-#[command(name = "promfront", disable_version_flag = true)]
+#[command(name = "promfront", disable_version_flag = true, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The configuration file; without it the defaults serve one Prometheus with an in-process cache.
     #[arg(long = "config.file", value_name = "FILE")]
     config_file: Option<PathBuf>,
     /// The address to serve on.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = ":9190")]
     listen_address: String,
-    /// The base URL of the server that answers; overrides the file.
+    /// The base URL of a server that answers; several times for several. Overrides the file.
     #[arg(long = "downstream.url", value_name = "URL")]
     downstream_url: Vec<String>,
     /// How many connections are served at the same time; more wait.
@@ -37,14 +47,21 @@ struct Args {
     #[arg(long = "web.enable-admin-api")]
     admin_api: bool,
     /// What is logged.
-    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    #[arg(long = "log.level", global = true, value_name = "LEVEL", default_value = "info")]
     log_level: log::Level,
     /// How it is written.
-    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    #[arg(long = "log.format", global = true, value_name = "FORMAT", default_value = "logfmt")]
     log_format: log::Format,
     /// Print the version.
     #[arg(long)]
     version: bool,
+}
+
+/// What else the program can be.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stands beside a server, pulls queries from frontends (of promfront, or of Cortex) and has that server answer them.
+    Querier(querier::Args),
 }
 
 /// Runs the program.
@@ -55,7 +72,11 @@ pub fn run() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log::init(args.log_level, args.log_format);
-    match serve(&args) {
+    let ended = match args.command {
+        None => serve(&args),
+        Some(Command::Querier(args)) => pull(args),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("promfront: {error}");
@@ -73,19 +94,80 @@ fn serve(args: &Args) -> Result<(), String> {
         let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %bound, downstream = config.downstream.urls.join(","), "listening");
+        let queriers = Queriers::listen(&config, &app).await?;
         let stopping = app.clone();
         let stop = async move {
-            if let Err(error) = server::stop_signal().await {
-                tracing::error!(%error, "can't wait for signals");
-                std::future::pending::<()>().await;
-            }
+            stop_signal().await;
             stopping.stop();
         };
         let grace = Duration::from_secs(args.shutdown_timeout);
         server::serve(listener, router(Arc::clone(&app)), args.max_connections, stop, grace).await;
+        // Nobody waits for an answer any more.
+        if let Some(queriers) = queriers {
+            queriers.stop().await;
+        }
         app.finish().await;
         Ok(())
     })
+}
+
+/// Where remote queriers connect.
+struct Queriers {
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), String>>,
+}
+
+impl Queriers {
+    async fn listen(config: &Config, app: &App) -> Result<Option<Self>, String> {
+        if !config.downstream.mode.has_queriers() {
+            return Ok(None);
+        }
+        let address = &config.sched.grpc_listen_address;
+        let options = grpc::server::Options::new(&config.sched)?;
+        let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
+        let bound = listener.local_addr().map_err(|error| error.to_string())?;
+        tracing::info!(address = %bound, "queriers may connect");
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        let serving = tokio::spawn(grpc::server::serve(listener, Arc::clone(app.dispatcher()), options, stopped));
+        Ok(Some(Self { stop, serving }))
+    }
+
+    /// Idle streams end at once; a querier connects again, to whoever is there then.
+    async fn stop(self) {
+        let _ = self.stop.send(());
+        match tokio::time::timeout(QUERIERS_LEAVE_WITHIN, self.serving).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(error, "the port for queriers ended early"),
+            Ok(Err(error)) => tracing::warn!(%error, "the port for queriers met a fault of promfront's own"),
+            Err(_) => tracing::warn!("stopped with streams of queriers open"),
+        }
+    }
+}
+
+/// Pulls queries, instead of serving.
+fn pull(args: querier::Args) -> Result<(), String> {
+    let options = querier::Options::new(args)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"))?;
+    runtime.block_on(async {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            id = options.id,
+            downstream = options.downstream.urls.join(","),
+            "pulling"
+        );
+        querier::run(options, stop_signal()).await
+    })
+}
+
+/// Resolves when the process is told to stop.
+async fn stop_signal() {
+    if let Err(error) = server::stop_signal().await {
+        tracing::error!(%error, "can't wait for signals");
+        std::future::pending::<()>().await;
+    }
 }
 
 fn configure(args: &Args) -> Result<Config, String> {
@@ -97,6 +179,7 @@ fn configure(args: &Args) -> Result<Config, String> {
         config.downstream.urls.clone_from(&args.downstream_url);
     }
     config.check().map_err(|error| error.to_string())?;
+    endpoints::check(&config.downstream).map_err(|(option, problem)| format!("{option}: {problem}"))?;
     Ok(config)
 }
 

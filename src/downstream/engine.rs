@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method, StatusCode};
 use moka::sync::Cache;
 use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::http::{Downstream, PartRequest};
+use super::fetch::{Downstream, PartRequest};
 use crate::model::params::Encoded;
+use crate::request::Context;
+use crate::sched::dispatch::Standing;
+use crate::sched::dispatch::estimate::Estimate;
 
 /// A known version is asked for again after this: servers are upgraded.
 const REMEMBERED: Duration = Duration::from_mins(5);
@@ -88,7 +92,13 @@ impl Default for EngineProbe {
 
 impl EngineProbe {
     /// The engine that answers a range query, asked with that query's headers; an unknown one if it does not tell soon.
-    pub async fn known(&self, downstream: &Downstream, key: EngineKey, headers: &Arc<HeaderMap>) -> Engine {
+    pub async fn known(
+        &self,
+        downstream: &Downstream,
+        key: EngineKey,
+        headers: &Arc<HeaderMap>,
+        context: &Context,
+    ) -> Engine {
         if let Some((engine, until)) = self.known.get(&key)
             && Instant::now() < until
         {
@@ -101,8 +111,9 @@ impl EngineProbe {
             params: Encoded { url_query: String::new(), body: None },
             headers: Arc::clone(headers),
             deadline: Instant::now() + PATIENCE,
+            standing: Standing::new(context, Estimate::of_metadata(), xxh3_64(key.path.as_bytes())),
         };
-        let answer = downstream.fetch(&request).await.ok().filter(|answer| answer.status == StatusCode::OK);
+        let answer = downstream.fetch(request).await.ok().filter(|answer| answer.status == StatusCode::OK);
         let engine = answer.map_or_else(Engine::default, |answer| Engine::read(&answer.body));
         let lasts = if engine.version.is_some() { REMEMBERED } else { TRIED_AGAIN };
         self.known.insert(key, (engine, Instant::now() + lasts));

@@ -1,6 +1,13 @@
-//! The servers that answer.
+//! The servers that answer, and how they are asked.
 
 mod body;
+mod connect;
+mod credentials;
+pub mod endpoint;
+pub mod endpoints;
 pub mod engine;
+pub mod fetch;
 pub mod headers;
-pub mod http;
+pub mod url;
+mod watched;
+pub mod workers;

@@ -1,6 +1,9 @@
 //! The door: promfront's own pages, range queries, and everything else, which belongs to the downstream.
 
+mod caller;
 mod purge;
+mod query;
+mod queues;
 mod range;
 mod reply;
 pub mod server;
@@ -12,31 +15,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures::FutureExt;
-use http::{Method, StatusCode, header};
+use http::StatusCode;
+use http::header::{self, HeaderName};
 use tower::util::MapFutureLayer;
 
 use crate::cache::layer::ExtentCache;
 use crate::cache::shared::SharedTier;
 use crate::cache::store;
 use crate::config::Config;
-use crate::downstream::http::Downstream;
+use crate::downstream::endpoints::Endpoints;
+use crate::downstream::fetch::Downstream;
+use crate::downstream::workers;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
+use crate::request::QueryApi;
+use crate::sched::dispatch::Dispatcher;
 use crate::verdict::{Status, Verdict};
 
 /// What the handlers share.
 #[derive(Debug)]
 pub struct App {
     pipeline: Pipeline,
+    dispatcher: Arc<Dispatcher>,
     downstream: Arc<Downstream>,
     cache: Arc<ExtentCache>,
     metrics: Arc<Metrics>,
+    /// The header that says whose a request is, if there are tenants.
+    tenant_header: Option<HeaderName>,
     /// How long a range query may take when the client does not say.
     timeout: Duration,
     /// Whether what is kept may be purged from outside.
@@ -49,11 +59,34 @@ impl App {
     pub fn new(config: &Config, has_admin_api: bool) -> Result<Arc<Self>, String> {
         let metrics = Arc::new(Metrics::new());
         let shared = shared_tier(config)?;
-        let downstream = Arc::new(Downstream::new(&config.downstream, &config.limits, Arc::clone(&metrics))?);
+        let dispatcher = Dispatcher::new(config, Arc::clone(&metrics));
+        let endpoints = endpoints(config)?;
+        if let Some(endpoints) = &endpoints {
+            let max_concurrent = config.downstream.max_concurrent;
+            tokio::spawn(workers::keep(Arc::clone(endpoints), Arc::clone(&dispatcher), max_concurrent));
+        }
+        let downstream = Downstream::new(Arc::clone(&dispatcher), endpoints, &config.limits, Arc::clone(&metrics));
+        let downstream = Arc::new(downstream);
         let cache = Arc::new(ExtentCache::new(&config.cache, shared, Arc::clone(&metrics)));
         let pipeline = Pipeline::new(config, Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics))?;
         let (timeout, is_stopping) = (config.downstream.timeout, AtomicBool::new(false));
-        Ok(Arc::new(Self { pipeline, downstream, cache, metrics, timeout, has_admin_api, is_stopping }))
+        let tenant_header = tenant_header(config)?;
+        Ok(Arc::new(Self {
+            pipeline,
+            dispatcher,
+            downstream,
+            cache,
+            metrics,
+            tenant_header,
+            timeout,
+            has_admin_api,
+            is_stopping,
+        }))
+    }
+
+    /// Where requests wait.
+    pub fn dispatcher(&self) -> &Arc<Dispatcher> {
+        &self.dispatcher
     }
 
     /// From now on `/-/ready` says no.
@@ -65,6 +98,23 @@ impl App {
     pub async fn finish(&self) {
         self.cache.finish_writing().await;
     }
+}
+
+fn tenant_header(config: &Config) -> Result<Option<HeaderName>, String> {
+    if !config.multitenancy.enabled {
+        return Ok(None);
+    }
+    let name = &config.multitenancy.header;
+    let parsed = HeaderName::from_bytes(name.as_bytes());
+    parsed.map(Some).map_err(|_| format!("multitenancy.header: {name:?} is not the name of a header"))
+}
+
+/// Servers of our own, if there are any.
+fn endpoints(config: &Config) -> Result<Option<Arc<Endpoints>>, String> {
+    if !config.downstream.mode.has_workers() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Endpoints::open(&config.downstream, &config.discovery)?)))
 }
 
 /// The shared tier, if one is configured.
@@ -84,6 +134,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/-/reload", any(no_lifecycle))
         .route("/-/quit", any(no_lifecycle))
         .route("/promfront/api/v1/purge", any(purge))
+        .route("/promfront/api/v1/queues", get(queues))
         .fallback(route)
         .with_state(app)
         .layer(MapFutureLayer::new(answer_for_a_panic))
@@ -100,6 +151,7 @@ async fn answer_for_a_panic<E>(answering: impl Future<Output = Result<Response, 
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.cache.report();
+    app.dispatcher.report();
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics.encode())
         .into_response()
 }
@@ -115,35 +167,39 @@ async fn purge(State(app): State<Arc<App>>, request: Request) -> Response {
     purge::answer(&app, request).await
 }
 
+async fn queues(State(app): State<Arc<App>>) -> Response {
+    queues::answer(&app.dispatcher.snapshot())
+}
+
 /// Ours, so that a stranger's `POST` never reaches the downstream's.
 async fn no_lifecycle() -> Response {
     (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response()
 }
 
-/// A range query is recognised under any path prefix, since a datasource URL may have one.
+/// The query API is recognised under any path prefix, since a datasource URL may have one.
 async fn route(State(app): State<Arc<App>>, request: Request) -> Response {
     let began = Instant::now();
-    let (handler, response) = if is_range_query(&request) {
-        ("query_range", range::answer(&app, request, began).await)
-    } else {
-        let is_api = request.uri().path().contains("/api/v1/");
-        let mut response = pass_through(&app, request).await;
-        if is_api {
-            reply::annotate(&mut response, &Verdict::new(Status::Bypass, "not-a-range-query"), began);
+    let is_api = request.uri().path().contains("/api/v1/");
+    let (handler, response) = match QueryApi::of(request.method(), request.uri().path()) {
+        Some(QueryApi::Range) => ("query_range", range::answer(&app, request, began).await),
+        question => {
+            let mut response = match question {
+                Some(question) => query::answer(&app, question, request, began).await,
+                None => pass_through(&app, request).await,
+            };
+            if is_api {
+                reply::annotate(&mut response, &Verdict::new(Status::Bypass, "not-a-range-query"), began);
+            }
+            (if is_api { "api" } else { "other" }, response)
         }
-        (if is_api { "api" } else { "other" }, response)
     };
     app.metrics.answered(handler, response.status().as_u16(), began.elapsed());
     response
 }
 
-fn is_range_query(request: &Request) -> bool {
-    request.uri().path().ends_with("/api/v1/query_range") && matches!(*request.method(), Method::GET | Method::POST)
-}
-
 async fn pass_through(app: &App, request: Request) -> Response {
     match app.downstream.forward(request).await {
-        Ok(response) => response.map(Body::new),
+        Ok(response) => response,
         Err(error) => reply::error(&error),
     }
 }
@@ -151,6 +207,7 @@ async fn pass_through(app: &App, request: Request) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
     use tower::ServiceExt;
 
     #[tokio::test]

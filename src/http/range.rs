@@ -10,20 +10,22 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, header};
 
-use super::{App, reply};
+use super::{App, query, reply};
 use crate::downstream::headers::for_parts;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{ResultLabels, Word};
 use crate::model::params::Params;
-use crate::model::tenant::TenantId;
-use crate::model::time::Timestamp;
 use crate::pipeline::{Incoming, Reply};
-use crate::request::{Context, RangeQuery};
+use crate::request::Context;
+use crate::sched::dispatch::Standing;
+use crate::sched::dispatch::estimate::Estimate;
 use crate::verdict::{Status, Verdict};
 use crate::wire::request::read_range_query;
 
 /// Go reads at most this much of a form.
 const MAX_FORM_BYTES: usize = 10 << 20;
+/// What a query that is passed on whole is believed to read for each instant.
+const USUAL_RANGE_MS: i64 = 5 * 60_000;
 /// A form that takes longer to arrive is not waited for.
 const FORM_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -50,21 +52,25 @@ pub(super) async fn answer(app: &App, request: Request, began: Instant) -> Respo
 }
 
 async fn judge(app: &App, head: &Parts, form: Option<Params>, body: Bytes, began: Instant) -> (Response, Verdict) {
-    let whole = async |deadline, verdict| pass_whole(app, head, body.clone(), deadline, verdict).await;
+    let context = match query::context(app, head, form.as_ref(), began) {
+        Ok(context) => context,
+        Err(error) => return (reply::error(&error), Verdict::new(Status::Error, error.kind.error_type())),
+    };
+    let whole = async |estimate, verdict| pass_whole(app, head, body.clone(), &context, estimate, verdict).await;
+    let unknown = Estimate::of_raw_samples();
     // What a browser may do with an answer to another origin is for the server to say, in headers of its own.
     if head.headers.contains_key(header::ORIGIN) {
-        return whole(began + app.timeout, Verdict::new(Status::Bypass, "cross-origin")).await;
+        return whole(unknown, Verdict::new(Status::Bypass, "cross-origin")).await;
     }
     let Some(query) = form.and_then(read_range_query) else {
-        return whole(began + app.timeout, Verdict::new(Status::Bypass, "not-understood")).await;
+        return whole(unknown, Verdict::new(Status::Bypass, "not-understood")).await;
     };
-    let context = context(app, &query, began);
-    let deadline = context.deadline;
+    let estimate = Estimate::of_query(query.grid.len(), USUAL_RANGE_MS);
     let incoming = Incoming {
         method: head.method.clone(),
         path: head.uri.path().to_owned(),
         headers: Arc::new(for_parts(&head.headers)),
-        context,
+        context: context.clone(),
         query,
     };
     match app.pipeline.answer(incoming).await {
@@ -73,20 +79,22 @@ async fn judge(app: &App, head: &Parts, form: Option<Params>, body: Bytes, began
         }
         (Reply::Theirs(answer), verdict) => (reply::theirs(&answer), verdict),
         (Reply::Ours(error), verdict) => (reply::error(&error), verdict),
-        (Reply::PassWhole, verdict) => whole(deadline, verdict).await,
+        (Reply::PassWhole, verdict) => whole(estimate, verdict).await,
     }
 }
 
-/// The one reading of the clocks for this request.
-fn context(app: &App, query: &RangeQuery, began: Instant) -> Context {
-    let wait = query.timeout.map_or(app.timeout, |timeout| timeout.min(app.timeout));
-    Context { tenant: TenantId::anonymous(), now: Timestamp::now(), deadline: began + wait }
-}
-
 /// The request as it came, to the downstream, and its answer as it comes.
-async fn pass_whole(app: &App, head: &Parts, body: Bytes, deadline: Instant, verdict: Verdict) -> (Response, Verdict) {
-    match app.downstream.forward_whole(head, body, deadline).await {
-        Ok(response) => (response.map(Body::new), verdict),
+async fn pass_whole(
+    app: &App,
+    head: &Parts,
+    body: Bytes,
+    context: &Context,
+    estimate: Estimate,
+    verdict: Verdict,
+) -> (Response, Verdict) {
+    let standing = Standing::new(context, estimate, query::fingerprint(context, head, &body));
+    match app.downstream.forward_whole(head, body, context.deadline, standing).await {
+        Ok(response) => (response, verdict),
         Err(error) => {
             let verdict = Verdict { status: Status::Error, reason: error.kind.error_type(), ..verdict };
             (reply::error(&error), verdict)

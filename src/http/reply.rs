@@ -13,7 +13,7 @@ use futures::stream;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::downstream::http::Answer;
+use crate::downstream::fetch::Answer;
 use crate::error::ApiError;
 use crate::verdict::Verdict;
 
@@ -97,7 +97,11 @@ impl Iterator for Gzip {
 
 /// An error of ours in Prometheus's form.
 pub(super) fn error(error: &ApiError) -> Response {
-    json(error.kind.status(), Body::from(error.to_json()))
+    let mut response = json(error.kind.status(), Body::from(error.to_json()));
+    if let Some(seconds) = error.kind.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// The downstream's own refusal: its code and its body.

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cache::coalesce::{Coalescer, Joined};
 use crate::cache::layer::{CacheKey, ExtentCache};
+use crate::downstream::fetch::{Answer, Downstream, PartRequest};
 use crate::downstream::headers::names_no_store;
-use crate::downstream::http::{Answer, Downstream, PartRequest};
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
 use crate::model::response::RangeAnswer;
 use crate::request::{Context, PlannedQuery};
+use crate::sched::dispatch::Standing;
+use crate::sched::dispatch::estimate::Estimate;
 use crate::wire::response::{Foreign, Refused, scan};
 
 /// A query and how its client sent it: what its parts are made of.
@@ -58,7 +61,7 @@ impl Asked {
     }
 
     /// The client's request with the times of one part in it.
-    fn part_request(&self, grid: &StepGrid) -> PartRequest {
+    fn part_request(&self, grid: &StepGrid, standing: Standing) -> PartRequest {
         let PlannedQuery { query, pinned, .. } = &self.planned;
         let (start, end) = (grid.start().to_string(), query.end_of_part(grid).to_string());
         let mut replaced = vec![("start", Some(start.as_str())), ("end", Some(end.as_str())), ("limit", None)];
@@ -71,6 +74,7 @@ impl Asked {
             params: query.params.encode(&replaced),
             headers: Arc::clone(&self.headers),
             deadline: self.context.deadline,
+            standing,
         }
     }
 }
@@ -196,8 +200,8 @@ struct Flight {
 
 impl Flight {
     async fn run(self, grid: StepGrid) -> Outcome {
-        let request = self.asked.part_request(&grid);
-        let reply = self.downstream.fetch(&request).await.map_err(PartFailure::Ours)?;
+        let request = self.asked.part_request(&grid, self.standing(&grid));
+        let reply = self.downstream.fetch(request).await.map_err(PartFailure::Ours)?;
         if !reply.status.is_success() {
             return Err(PartFailure::Theirs(Arc::new(reply)));
         }
@@ -213,6 +217,16 @@ impl Flight {
             self.cache.keep(&self.key, &self.asked.planned, &answer, is_no_store, now);
         }
         Ok(FetchedPart { answer: Arc::new(answer), is_no_store, is_own: true })
+    }
+
+    /// Where the part stands in the queue. If queriers vanish under it, the same query at any time in that slot is the same work.
+    fn standing(&self, grid: &StepGrid) -> Standing {
+        let Asked { planned, context, .. } = &*self.asked;
+        let slot = self.key.slots.of(grid).first().map_or(0, |(slot, _)| *slot);
+        let mut work = Vec::from(self.key.identity.bytes().as_ref());
+        work.extend_from_slice(&slot.to_le_bytes());
+        let estimate = Estimate::of_query(grid.len(), planned.facts.widest_range_ms());
+        Standing::new(context, estimate, xxh3_64(&work))
     }
 
     fn refuse(&self, refused: Refused) -> PartFailure {

@@ -6,6 +6,7 @@ pub mod caches;
 pub mod faults;
 pub mod frames;
 pub mod log;
+pub mod nginx;
 pub mod only_ipv4;
 pub mod port;
 pub mod redis;

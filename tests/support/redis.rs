@@ -101,7 +101,8 @@ impl Certificates {
         self.0.path().join(file).display().to_string()
     }
 
-    fn sign(&self, name: &str, authority: &str, names: &str, days: i32) {
+    /// Makes a certificate for `names` that `authority` vouches for.
+    pub fn sign(&self, name: &str, authority: &str, names: &str, days: i32) {
         fs::write(self.path("extensions"), format!("subjectAltName={names}\n")).expect("a file");
         self.openssl(&format!(
             "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"

@@ -91,7 +91,7 @@ impl Memcached {
     pub fn new(addresses: Vec<Address>, options: Options) -> Self {
         let discovery = Discovery::new(addresses, options.discovery.clone());
         let servers = discovery.servers();
-        let nodes = servers.iter().map(|name| Arc::new(Node::new(name, &options))).collect();
+        let nodes = servers.iter().map(|server| Arc::new(Node::new(&server.address, &options))).collect();
         Self { discovery, known: RwLock::new(Known { servers, nodes }), options }
     }
 
@@ -109,7 +109,7 @@ impl Memcached {
             let kept = known.nodes.iter().find(|node| *node.name == *name);
             kept.map_or_else(|| Arc::new(Node::new(name, &self.options)), Arc::clone)
         };
-        let nodes: Arc<[_]> = servers.iter().map(|name| node(name)).collect();
+        let nodes: Arc<[_]> = servers.iter().map(|server| node(&server.address)).collect();
         *known = Known { servers, nodes: Arc::clone(&nodes) };
         nodes
     }

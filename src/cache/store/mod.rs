@@ -113,16 +113,7 @@ pub fn open(options: &config::Remote, resolving: &config::Discovery) -> Result<O
     let Some(options) = &options.memcached else { return Ok(None) };
     let addresses: Result<_, _> = options.addresses.iter().map(|text| discovery::Address::parse(text)).collect();
     let addresses = addresses.map_err(|problem| format!("cache.remote.memcached.addresses: {problem}"))?;
-    let name_server = |text: &String| {
-        let problem = |error| format!("discovery.nameservers: {text:?} is not ip:port: {error}");
-        text.parse().map_err(problem)
-    };
-    let name_servers: Result<_, String> = resolving.nameservers.iter().map(name_server).collect();
-    let resolving = discovery::Options {
-        interval: resolving.interval,
-        name_servers: name_servers?,
-        ..discovery::Options::default()
-    };
+    let resolving = discovery::Options::configured(resolving)?;
     let max_item_bytes = usize::try_from(options.max_item_bytes).unwrap_or(usize::MAX);
     let store_options = memcached::Options {
         // A key and what the server adds count too.

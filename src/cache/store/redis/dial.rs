@@ -13,14 +13,13 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, select_ok};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::address::Address;
 use super::reply::error_text;
+use crate::tls::{TlsFiles, Trust};
 
 /// All of connecting to one server must be done in this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,17 +46,6 @@ pub(super) struct Login {
     pub password_file: PathBuf,
 }
 
-/// Certificates, in PEM. Empty paths: the system's authorities, and no certificate of our own.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TlsFiles {
-    /// Who may vouch for the server.
-    pub ca: PathBuf,
-    /// Our certificate.
-    pub cert: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-}
-
 /// What was read from the files for one attempt.
 pub(super) struct Credentials {
     password: Option<Secret>,
@@ -82,7 +70,7 @@ impl Dialer {
         // Files may lie on a disk that is slow.
         tokio::task::spawn_blocking(move || {
             let password = dialer.login.read_password()?;
-            let tls = dialer.tls.as_ref().map(TlsFiles::read).transpose()?;
+            let tls = dialer.tls.as_ref().map(connector).transpose()?;
             Ok(Credentials { password, tls })
         })
         .await
@@ -159,6 +147,11 @@ impl Dialer {
     }
 }
 
+fn connector(files: &TlsFiles) -> Result<TlsConnector, String> {
+    let configuration = files.configuration(&files.read()?, Trust::Proven)?;
+    Ok(TlsConnector::from(Arc::new(configuration)))
+}
+
 async fn multiplexed<S>(stream: S) -> Result<(MultiplexedConnection, Driver), String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -208,40 +201,6 @@ impl Login {
             "" => Err(format!("{path} is empty; it must hold a password")),
             password => Ok(Some(Secret(password.to_owned()))),
         }
-    }
-}
-
-impl TlsFiles {
-    fn read(&self) -> Result<TlsConnector, String> {
-        let mut roots = RootCertStore::empty();
-        if self.ca.as_os_str().is_empty() {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        } else {
-            for certificate in certificates(&self.ca)? {
-                roots.add(certificate).map_err(|error| format!("{}: {error}", self.ca.display()))?;
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
-        let config = if self.cert.as_os_str().is_empty() {
-            builder.with_no_client_auth()
-        } else {
-            // What is wrong with a key is not told: the text could repeat it.
-            let wrong = |_| format!("{} can't be read, or holds no private key in PEM", self.key.display());
-            let key = PrivateKeyDer::from_pem_file(&self.key).map_err(wrong)?;
-            let chain = certificates(&self.cert)?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| format!("{}: {error}", self.cert.display()))?
-        };
-        Ok(TlsConnector::from(Arc::new(config)))
-    }
-}
-
-fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = std::fs::read(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
-    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(format!("{} holds no certificate in PEM", path.display())),
     }
 }
 

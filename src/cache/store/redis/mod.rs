@@ -19,9 +19,10 @@ use tokio::time::Instant;
 
 use super::{Item, Loss, Read, Server, Store, Write};
 use crate::config;
+use crate::tls::TlsFiles;
 use address::{Kind, Target};
 use cluster::Cluster;
-use dial::{Dialer, Login, TlsFiles};
+use dial::{Dialer, Login};
 use pool::{Place, Pool};
 use reply::Question;
 
