@@ -1,16 +1,23 @@
-//! The fair queue on one core: what one request costs from its push to its end, at few and at many tenants.
+//! The fair queue on one core: what one request costs from its push to its end, at few and at many tenants; and the dispatcher
+//! around it, from `ask` through a parked slot that wakes to the answer.
 //!
 //! The queue is kept as full as it was: every request that ends is followed by another of the same tenant. Each round is three
 //! operations (push, next, finished), and that is what is counted.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use http::{HeaderMap, Method, Response};
+use promfront::config::Config;
+use promfront::metrics::Metrics;
 use promfront::model::tenant::TenantId;
+use promfront::request::Outgoing;
+use promfront::sched::dispatch::{Dispatcher, Standing, Submission};
 use promfront::sched::queue::Queue;
 use promfront::sched::queue::rules::{Rules, TenantRules};
-use promfront::sched::queue::words::{Lane, NewRequest, QuerierId, QuerierKey, Source, Ticket, Turn};
+use promfront::sched::queue::words::{Fingerprint, Lane, NewRequest, QuerierId, QuerierKey, Source, Ticket, Turn};
 
 fn main() {
     divan::main();
@@ -119,5 +126,76 @@ fn querier_comes_and_goes(bencher: Bencher<'_, '_>, tenants: usize) {
         bench.queue.leaving(&QuerierId::named("another"), bench.now);
         bench.queue.detach(key, bench.now);
         while bench.queue.effect(bench.now).is_some() {}
+    });
+}
+
+fn submission() -> Submission {
+    let outgoing = Outgoing {
+        method: Method::GET,
+        path: "/api/v1/query".to_owned(),
+        query: "query=up".to_owned(),
+        headers: HeaderMap::new(),
+        body: bytes::Bytes::new(),
+    };
+    let standing = Standing {
+        tenant: TenantId::anonymous(),
+        source: Source(1),
+        lane: Lane::Small,
+        cost: 1_000,
+        fingerprint: Fingerprint(1),
+    };
+    Submission { outgoing, deadline: Instant::now() + Duration::from_mins(1), standing }
+}
+
+/// A dispatcher whose slots answer at once.
+fn dispatcher(slots: usize) -> Arc<Dispatcher> {
+    let dispatcher = Dispatcher::new(&Config::default(), Arc::new(Metrics::new()));
+    for _ in 0..slots {
+        let mut slot = dispatcher.attach(&QuerierId::named("querier"));
+        tokio::spawn(async move {
+            loop {
+                slot.next().await.answer_whole(Response::new(bytes::Bytes::from_static(b"{}")), None);
+            }
+        });
+    }
+    dispatcher
+}
+
+/// One after the other on one thread, with so many slots parked: waking one does not depend on how many there are.
+#[divan::bench(args = [1, 16, 1_000])]
+fn ask_wake_answer(bencher: Bencher<'_, '_>, slots: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let dispatcher = runtime.block_on(async { dispatcher(slots) });
+    bencher.counter(ItemsCount::new(ROUNDS)).bench_local(|| {
+        runtime.block_on(async {
+            for _ in 0..ROUNDS {
+                dispatcher.ask(submission()).await.expect("an answer");
+            }
+        });
+    });
+}
+
+/// So many clients at the same time, sixteen slots, two threads.
+#[divan::bench(args = [16, 256])]
+fn ask_wake_answer_together(bencher: Bencher<'_, '_>, clients: usize) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+    let dispatcher = runtime.block_on(async { dispatcher(16) });
+    bencher.counter(ItemsCount::new(ROUNDS / clients * clients)).bench_local(|| {
+        runtime.block_on(async {
+            let clients: Vec<_> = (0..clients)
+                .map(|_| {
+                    let dispatcher = Arc::clone(&dispatcher);
+                    tokio::spawn(async move {
+                        for _ in 0..ROUNDS / clients {
+                            dispatcher.ask(submission()).await.expect("an answer");
+                        }
+                    })
+                })
+                .collect();
+            for client in clients {
+                client.await.expect("no panic");
+            }
+        });
     });
 }
