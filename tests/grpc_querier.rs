@@ -13,6 +13,7 @@ use futures::future;
 use http::{HeaderValue, Method, StatusCode};
 use promfront::config::{self, Sched};
 use promfront::discovery::Address;
+use promfront::error::ErrorKind;
 use promfront::querier::{self, Options};
 use promfront::request::Outgoing;
 use promfront::sched::grpc::server;
@@ -111,7 +112,7 @@ async fn what_the_server_does_wrong_is_an_answer_too() {
     let frontend = Frontend::start().await;
     let silent = Scripted::start(|_| Some(Vec::new())).await;
     let short = Scripted::start(|_| Some(with_head("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"{}"))).await;
-    for url in ["http://127.0.0.1:1", &silent.url, &short.url] {
+    for url in ["http://127.0.0.1:1", &short.url] {
         let running = start(options(&[&frontend], url, 1));
         let got = outcome(frontend.ask("/api/v1/query", "query=up")).await.expect("an answer");
         assert_eq!(got.status(), StatusCode::BAD_GATEWAY, "{url}");
@@ -120,6 +121,12 @@ async fn what_the_server_does_wrong_is_an_answer_too() {
         running.stopped().await;
         frontend.until_slots(0).await;
     }
+    // A server that goes away with the query, twice, although the querier lives on.
+    let running = start(options(&[&frontend], &silent.url, 1));
+    let error = outcome(frontend.ask("/api/v1/query", "query=death")).await.expect_err("no answer");
+    assert!(error.kind == ErrorKind::Execution && error.message.contains("quarantined"), "{error:?}");
+    assert_eq!(silent.asked(), 2);
+    running.stopped().await;
 }
 
 #[tokio::test]

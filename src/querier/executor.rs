@@ -18,7 +18,7 @@ use crate::downstream::endpoints::Endpoints;
 use crate::error::{ApiError, ErrorKind};
 use crate::request::Outgoing;
 use crate::sched::grpc::messages::{ClientToFrontend, Header, HttpRequest, HttpResponse};
-use crate::sched::grpc::{headers, paths};
+use crate::sched::grpc::{VANISHED, headers, paths};
 
 /// Asks the servers, each in its turn.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Executor {
                 Ok(response) => return self.collected(endpoint, response).await,
                 // It never got there, so the next one may have it.
                 Err(SendError::Unreachable(why)) => trouble = ApiError::new(ErrorKind::BadGateway, why),
-                Err(SendError::Vanished(why)) => return Err(ApiError::new(ErrorKind::BadGateway, why)),
+                Err(SendError::Vanished(why)) => return Ok(vanished(why)),
                 Err(SendError::Unsendable(why)) => return Err(ApiError::new(ErrorKind::BadData, why)),
             }
         }
@@ -108,6 +108,16 @@ fn outgoing(request: HttpRequest) -> Option<Outgoing> {
     let path = paths::of_query_api(&method, path)?.to_owned();
     let headers = headers::from_list(&request.headers);
     Some(Outgoing { method, path, query: query.to_owned(), headers, body: request.body })
+}
+
+/// The server went away with the query: so the frontend has to know that, and not only that there is no answer.
+fn vanished(why: String) -> ClientToFrontend {
+    let mut answer = failed(&ApiError::new(ErrorKind::BadGateway, why));
+    if let Some(response) = &mut answer.http_response {
+        let key = Bytes::from_static(VANISHED.as_bytes());
+        response.headers.push(Header { key, values: vec![Bytes::from_static(b"true")] });
+    }
+    answer
 }
 
 fn failed(error: &ApiError) -> ClientToFrontend {

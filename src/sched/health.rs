@@ -47,7 +47,10 @@ impl Health {
     /// A free slot wants to ask. `others`: whether another querier is fit.
     pub fn ask(&mut self, others: bool, now: Instant) -> Leave {
         if let Some(until) = self.rests_until.filter(|&until| until > now) {
-            return Leave::From(if others { until } else { until.min(now + MOMENT) });
+            // The moment is said once: whoever asks again when it is over has rested.
+            let until = if others { until } else { until.min(now + MOMENT) };
+            self.rests_until = Some(until);
+            return Leave::From(until);
         }
         self.rests_until = None;
         if self.is_fit() || !others {
@@ -58,11 +61,11 @@ impl Health {
 
     /// It failed at something, begun at `began`, that another one may be able to do. `jittered` makes pauses differ.
     pub fn failed(&mut self, others: bool, began: Instant, now: Instant, jittered: impl Fn(Duration) -> Duration) {
-        self.is_probed = false;
         if self.last_failed.replace(now).is_some_and(|last| began <= last) {
             // It ran side by side with what failed before: that is one failure, not many.
             return;
         }
+        self.is_probed = false;
         self.failures = self.failures.saturating_add(1);
         let doublings = if others { (self.failures - 1).min(10) } else { 0 };
         self.rests_until = Some(now + jittered((MOMENT * 2_u32.pow(doublings)).min(LONGEST_REST)));

@@ -36,15 +36,34 @@ pub struct Job {
     /// None once it was said what became of it.
     item: Option<Box<Item>>,
     began: Instant,
+    /// How often its querier had said that it leaves.
+    farewells: u64,
+    /// Whether the others of its querier wait for what comes of it.
+    pub(super) is_probe: bool,
     is_over: bool,
 }
 
 impl Job {
-    pub(super) fn new(dispatcher: Arc<Dispatcher>, querier: QuerierKey, given: Given<Box<Item>>, now: Instant) -> Self {
+    pub(super) fn new(
+        dispatcher: Arc<Dispatcher>,
+        querier: QuerierKey,
+        farewells: u64,
+        given: Given<Box<Item>>,
+        now: Instant,
+    ) -> Self {
         let metrics = &dispatcher.metrics;
         metrics.queue.waited(given.item.lane.as_str(), given.waited);
         metrics.downstream_in_flight.inc();
-        Self { querier, ticket: given.ticket, item: Some(given.item), began: now, is_over: false, dispatcher }
+        Self {
+            querier,
+            ticket: given.ticket,
+            item: Some(given.item),
+            began: now,
+            farewells,
+            is_probe: false,
+            is_over: false,
+            dispatcher,
+        }
     }
 
     fn item(&self) -> &Item {
@@ -105,7 +124,7 @@ impl Job {
             }
         }
         let (ends, ended) = oneshot::channel::<()>();
-        let rest = Held { body, _ends: ends };
+        let rest = Held { body, ends: Some(ends) };
         let body = if begun.is_empty() {
             Body::new(rest)
         } else {
@@ -147,7 +166,7 @@ impl Job {
         self.dispatcher.metrics.downstream_in_flight.dec();
         let now = super::now();
         self.dispatcher.change(now, |state| {
-            state.learnt_nothing(self.querier);
+            state.learnt_nothing(self.querier, self.is_probe);
             state.queue.returned(self.ticket, item, Lost::Unsent, now);
         });
     }
@@ -176,20 +195,24 @@ impl Job {
     fn failed(mut self, lost: Lost, status: u16, reply: Reply) {
         let Some(mut item) = self.item.take() else { return };
         self.release(status);
-        item.last = Some(reply);
         let now = super::now();
         let (result, given_back) = self.dispatcher.change(now, |state| {
+            let lost = state.lost(self.querier, self.farewells, lost);
             let next_try = state.queue.next_try(self.ticket, lost);
-            if next_try != NextTry::SameAttempt {
+            if next_try == NextTry::SameAttempt {
+                state.learnt_nothing(self.querier, self.is_probe);
+            } else {
                 state.failed(self.querier, self.began, now);
+                item.last = Some(reply);
             }
+            state.queue.returned(self.ticket, item, lost, now);
             let result = match next_try {
                 NextTry::SameAttempt => "same_attempt",
                 NextTry::None => "attempts_spent",
+                NextTry::Retry if !state.queue.is_waiting(self.ticket) => "of_no_use",
                 NextTry::Retry if state.budget.take() => "tried_again",
                 NextTry::Retry => "budget_spent",
             };
-            state.queue.returned(self.ticket, item, lost, now);
             let given_back = (result == "budget_spent").then(|| state.queue.cancel(self.ticket));
             (result, given_back)
         });
@@ -231,7 +254,7 @@ impl Drop for Job {
         let now = super::now();
         self.dispatcher.change(now, |state| {
             state.queue.finished(self.ticket, None, now);
-            state.learnt_nothing(self.querier);
+            state.learnt_nothing(self.querier, self.is_probe);
         });
     }
 }
@@ -259,7 +282,8 @@ where
 /// A body that tells by its end, or by being dropped, that its slot is free.
 struct Held<B> {
     body: B,
-    _ends: oneshot::Sender<()>,
+    /// None once it has ended.
+    ends: Option<oneshot::Sender<()>>,
 }
 
 impl<B> http_body::Body for Held<B>
@@ -270,7 +294,11 @@ where
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Poll::Ready(ready!(Pin::new(&mut self.body).poll_frame(cx)))
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.ends = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

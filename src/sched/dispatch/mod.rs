@@ -148,7 +148,7 @@ impl Dispatcher {
                     let message = "a request was lost on its way, which is a fault of promfront's own";
                     return Err(ApiError::new(ErrorKind::Internal, message));
                 }
-                Err(_) if until == deadline => return Err(waiting.too_late()),
+                Err(_) if until == deadline => return waiting.too_late(),
                 Err(_) => match waiting.patience_ends() {
                     Some(error) => return Err(error),
                     None => patience = now() + self.max_wait_for_querier,
@@ -174,8 +174,11 @@ impl Dispatcher {
             fingerprint: Some(fingerprint),
         };
         let pushed = self.change(now, |state| {
-            state.budget.earn();
-            state.queue.push(request, now).map_err(|(refused, _)| refused)
+            let pushed = state.queue.push(request, now).map_err(|(refused, _)| refused);
+            if pushed.is_ok() {
+                state.budget.earn();
+            }
+            pushed
         });
         match pushed {
             Ok(ticket) => Ok(Waiting { dispatcher: Arc::clone(self), ticket, reply, since: now, is_answered: false }),
@@ -201,7 +204,7 @@ impl Dispatcher {
         let now = self::now();
         let (key, wake) = self.change(now, |state| {
             let key = state.queue.attach(querier, now);
-            let member = state.members.entry(key).or_default();
+            let member = state.members.entry(key).or_insert_with(|| Member::new(querier));
             member.slots += 1;
             (key, Arc::clone(&member.wake))
         });
@@ -211,19 +214,28 @@ impl Dispatcher {
     /// A querier announced that it leaves: it is given nothing more, and what it has may come back without anybody's fault.
     pub fn leaving(self: &Arc<Self>, querier: &QuerierId) {
         let now = self::now();
-        self.change(now, |state| state.queue.leaving(querier, now));
+        self.change(now, |state| {
+            state.queue.leaving(querier, now);
+            for member in state.members.values_mut().filter(|member| member.querier == *querier) {
+                member.farewells += 1;
+            }
+            state.wake_resting();
+        });
     }
 
     /// Changes the queue, and does what follows from it.
     fn change<R>(self: &Arc<Self>, now: Instant, work: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
+        // Nothing is given out whose time is over, though the clock task has not noticed yet.
+        state.queue.tick(now);
         let result = work(&mut state);
         let mut ended = Vec::new();
         while let Some(effect) = state.queue.effect(now) {
             match effect {
                 Effect::Give { querier, job } => {
-                    let job = Job::new(Arc::clone(self), querier, job, now);
-                    let parked = state.members.get_mut(&querier).and_then(|member| member.parked.pop());
+                    let member = state.members.get_mut(&querier).expect("a querier with a slot is a member");
+                    let job = Job::new(Arc::clone(self), querier, member.farewells, job, now);
+                    let parked = member.parked.pop();
                     let (_, wake) = parked.expect("the queue gives to parked slots only, and those are in the list");
                     wake.send(Wake::Run(job)).expect("a slot leaves the list before it stops listening");
                 }
@@ -316,14 +328,16 @@ struct Waiting {
 
 impl Waiting {
     /// The request's time is over, wherever it is.
-    fn too_late(&mut self) -> ApiError {
-        match self.take_back() {
-            Cancelled::Waiting(mut item) => match item.last.take() {
-                Some(Err(error)) => error,
-                _ => waited_too_long(),
-            },
-            Cancelled::Running(_) | Cancelled::Gone => ApiError::too_late(),
+    fn too_late(&mut self) -> Reply {
+        let now = now();
+        // Whoever notices first that it waited in vain, it is told and counted in one way.
+        self.dispatcher.change(now, |state| state.queue.tick(now));
+        if let Ok(reply) = self.reply.try_recv() {
+            self.is_answered = true;
+            return reply;
         }
+        let _ = self.take_back();
+        Err(ApiError::too_late())
     }
 
     /// It has waited long enough for somebody to pull it, unless somebody is there, or runs it already.

@@ -9,18 +9,36 @@ use super::Dispatcher;
 use super::job::Job;
 use crate::jitter::jittered;
 use crate::sched::health::{Health, Leave};
-use crate::sched::queue::words::{QuerierId, QuerierKey, Turn};
+use crate::sched::queue::words::{Lost, QuerierId, QuerierKey, Turn};
 
 /// A querier that is there: what its slots share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Member {
+    pub querier: QuerierId,
     pub slots: usize,
     /// Those that wait for work, the last one first.
     pub parked: Vec<(u64, oneshot::Sender<Wake>)>,
     next_number: u64,
     pub health: Health,
+    /// How often it said that it leaves: what it had before that comes back without anybody's fault, although it, or another one
+    /// of its name, is there again.
+    pub farewells: u64,
     /// Told when a rest or a probe ends sooner than was said.
     pub wake: Arc<Notify>,
+}
+
+impl Member {
+    pub(super) fn new(querier: &QuerierId) -> Self {
+        Self {
+            querier: querier.clone(),
+            slots: 0,
+            parked: Vec::new(),
+            next_number: 0,
+            health: Health::default(),
+            farewells: 0,
+            wake: Arc::default(),
+        }
+    }
 }
 
 /// What a parked slot is told.
@@ -80,11 +98,9 @@ impl Drop for Slot {
             state.queue.detach(self.key, now);
             if let Some(member) = state.members.get_mut(&self.key) {
                 member.slots -= 1;
-                // A probe of this slot, if it was one, tells nobody anything any more.
-                member.health.probe_ended();
-                member.wake.notify_waiters();
                 if member.slots == 0 {
                     state.members.remove(&self.key);
+                    state.wake_resting();
                 }
             }
         });
@@ -112,7 +128,11 @@ impl Dispatcher {
                 Leave::Probe => true,
             };
             match state.queue.next(key, now) {
-                Turn::Run(job) => Pulled::Run(Job::new(Arc::clone(self), key, job, now)),
+                Turn::Run(job) => {
+                    let mut job = Job::new(Arc::clone(self), key, member.farewells, job, now);
+                    job.is_probe = is_probe;
+                    Pulled::Run(job)
+                }
                 Turn::Wait => {
                     let (sender, wake) = oneshot::channel();
                     let number = member.next_number;
@@ -128,7 +148,7 @@ impl Dispatcher {
 impl super::State {
     /// Whether another querier than this one is fit.
     pub(super) fn others_are_fit(&self, key: QuerierKey) -> bool {
-        self.members.iter().any(|(other, member)| *other != key && member.health.is_fit())
+        self.members.iter().any(|(other, member)| *other != key && member.health.is_fit() && self.queue.serves(*other))
     }
 
     /// A querier failed at something that began then: it rests, and its parked slots with it.
@@ -141,10 +161,20 @@ impl super::State {
             // It asks again, and is told for how long.
             let _ = parked.send(Wake::Rest);
         }
-        // Those that rest may be needed now.
+        self.wake_resting();
+    }
+
+    /// There is one less that is fit: those that rest may be needed now.
+    pub(super) fn wake_resting(&self) {
         for member in self.members.values().filter(|member| !member.health.is_fit()) {
             member.wake.notify_waiters();
         }
+    }
+
+    /// How a job of a querier was lost, that had heard so many farewells of it when it began.
+    pub(super) fn lost(&self, key: QuerierKey, farewells: u64, lost: Lost) -> Lost {
+        let has_left = self.members.get(&key).is_some_and(|member| member.farewells > farewells);
+        if lost == Lost::InFlight && has_left { Lost::Unsent } else { lost }
     }
 
     /// A querier answered.
@@ -157,8 +187,8 @@ impl super::State {
     }
 
     /// Nothing is known of how a querier fares; if this was a probe, another one may follow.
-    pub(super) fn learnt_nothing(&mut self, key: QuerierKey) {
-        if let Some(member) = self.members.get_mut(&key) {
+    pub(super) fn learnt_nothing(&mut self, key: QuerierKey, is_probe: bool) {
+        if is_probe && let Some(member) = self.members.get_mut(&key) {
             member.health.probe_ended();
             member.wake.notify_waiters();
         }
@@ -181,7 +211,10 @@ impl Parked {
         let told = wake.await;
         self.wake = None;
         match told {
-            Ok(Wake::Run(job)) => Some(job),
+            Ok(Wake::Run(mut job)) => {
+                job.is_probe = self.is_probe;
+                Some(job)
+            }
             Ok(Wake::Rest) | Err(_) => None,
         }
     }
@@ -196,9 +229,7 @@ impl Drop for Parked {
                 member.parked.remove(place);
                 state.queue.withdraw_slot(self.key);
             }
-            if self.is_probe {
-                state.learnt_nothing(self.key);
-            }
+            state.learnt_nothing(self.key, self.is_probe);
         });
         // It was given something while it stopped listening.
         if let Ok(Wake::Run(job)) = wake.try_recv() {

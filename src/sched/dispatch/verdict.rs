@@ -24,10 +24,10 @@ pub(super) fn is_declined(status: StatusCode, body: &[u8]) -> bool {
     if !may_be_declined(status) {
         return false;
     }
-    if let Ok(Error { kind: "timeout" | "canceled" | "execution" | "bad_data" | "too_many_requests" }) =
-        serde_json::from_slice::<Error<'_>>(body)
-    {
-        return false;
+    match serde_json::from_slice::<Error<'_>>(body) {
+        Ok(Error { kind: "timeout" | "canceled" | "execution" | "bad_data" | "too_many_requests" }) => return false,
+        Ok(Error { kind: "unavailable" | "internal" }) => return true,
+        Ok(_) | Err(_) => {}
     }
     let text = body.to_ascii_lowercase();
     // A load balancer's own page says that it waited in vain: for a server that may hang, not for a query.
@@ -52,6 +52,7 @@ mod tests {
             (503, error("timeout", "query timed out in expression evaluation"), false),
             (503, error("canceled", "query was canceled"), false),
             (503, error("unavailable", "TSDB not ready"), true),
+            (502, error("internal", "no connection within 5s (downstream.connect_timeout)"), true),
             (503, "Service Unavailable".to_owned(), true),
             (503, String::new(), true),
             (503, "upstream request timeout".to_owned(), false),

@@ -29,12 +29,13 @@ const OF_ONE_HOP: [HeaderName; 11] = [
     header::CONTENT_LENGTH,
 ];
 
-/// The headers of a message; with the tenant's, unless it is there already or there is no tenancy.
+/// The headers of a message; with the tenant's, whatever the client says, unless there is no tenancy.
 pub fn of_tenant(headers: &HeaderMap, tenant: &TenantId) -> Vec<Header> {
     let mut list = to_list(headers);
-    if !headers.contains_key(TENANT) && *tenant != TenantId::anonymous() {
-        let value = Bytes::copy_from_slice(tenant.as_str().as_bytes());
-        list.push(Header { key: in_go_form(&TENANT), values: vec![value] });
+    if *tenant != TenantId::anonymous() {
+        let key = in_go_form(&TENANT);
+        list.retain(|header| header.key != key);
+        list.push(Header { key, values: vec![Bytes::copy_from_slice(tenant.as_str().as_bytes())] });
     }
     list
 }
@@ -124,12 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn the_tenant_is_added_where_it_is_missing() {
+    fn the_tenant_is_said_whatever_the_client_says() {
         let (none, mut some) = (HeaderMap::new(), HeaderMap::new());
         some.insert(TENANT, HeaderValue::from_static("theirs"));
         let acme = TenantId::named("acme");
         assert_eq!(of_tenant(&none, &acme), [header(b"X-Scope-Orgid", &[b"acme"])]);
-        assert_eq!(of_tenant(&some, &acme), [header(b"X-Scope-Orgid", &[b"theirs"])]);
+        assert_eq!(of_tenant(&some, &acme), [header(b"X-Scope-Orgid", &[b"acme"])]);
+        assert_eq!(of_tenant(&some, &TenantId::anonymous()), [header(b"X-Scope-Orgid", &[b"theirs"])]);
         assert_eq!(of_tenant(&none, &TenantId::anonymous()), []);
     }
 

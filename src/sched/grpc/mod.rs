@@ -22,3 +22,6 @@ const NOTIFY_CLIENT_SHUTDOWN: &str = "/frontend.Frontend/NotifyClientShutdown";
 /// Queriers of our own say their version in it. Their streams may be ended at any time, for they come back at once, and what
 /// they were sent after they ended their half was never begun.
 const OURS: &str = "x-promfront-querier";
+/// In an answer of a querier of ours: its server went away with the query. So a query of death is known by what it does to the
+/// servers, although the querier beside them lives on.
+pub const VANISHED: &str = "X-Promfront-Vanished";

@@ -18,7 +18,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::messages::{ClientToFrontend, FrontendToClient, HttpRequest, HttpResponse};
 use super::server::{Frontend, is_true};
-use super::{headers, paths, stats};
+use super::{VANISHED, headers, paths, stats};
 use crate::error::{ApiError, ErrorKind};
 use crate::sched::dispatch::Job;
 use crate::sched::queue::words::QuerierId;
@@ -198,6 +198,9 @@ impl Session {
         match message {
             Ok(Some(ClientToFrontend { http_response: Some(response), stats, .. })) => {
                 match to_http(response) {
+                    Ok(response) if self.is_ours && response.headers().contains_key(VANISHED) => {
+                        job.vanished("the server beside the querier went away before it answered");
+                    }
                     Ok(response) => job.answer_whole(response, stats::wall_time(&stats)),
                     Err(code) => job.unusable(bad_gateway(&format!("has the status code {code}"))),
                 }

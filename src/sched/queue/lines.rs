@@ -150,8 +150,10 @@ impl<T> Queue<T> {
             self.release_if_none_runs(fingerprint);
             return;
         };
-        let held = self.quarantine.suspect(Some(fingerprint)).map_or_else(Line::default, |suspect| suspect.held);
-        for place in self.requests.stand(held).collect::<Vec<_>>() {
+        // Those that are held, and those that stand in line and would be found only when their turn comes.
+        let alike = self.expiries.iter().map(|&(_, place)| place);
+        let alike = alike.filter(|&place| self.requests[place].fingerprint == Some(fingerprint));
+        for place in alike.collect::<Vec<_>>() {
             self.discard(place, DropReason::Quarantined { until });
         }
     }

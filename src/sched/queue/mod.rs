@@ -171,6 +171,16 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Whether a request waits, and may be given out.
+    pub fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.requests.of(ticket).is_some_and(|request| !matches!(request.state, State::Running { .. }))
+    }
+
+    /// Whether a querier is there and did not announce that it leaves.
+    pub fn serves(&self, querier: QuerierKey) -> bool {
+        self.fleet.queriers[querier.0].is_serving()
+    }
+
     /// Takes a request out that waits; one that runs is left alone.
     pub fn take_waiting(&mut self, ticket: Ticket) -> Option<T> {
         match self.requests.of(ticket)?.state {
