@@ -291,6 +291,8 @@ pub struct Sched {
     pub grpc_max_message_bytes: u64,
     /// What comes before `/api/v1` on the queriers' side.
     pub querier_path_prefix: String,
+    /// Whether queriers are asked what each query cost them, which is what is charged then instead of the time that it took.
+    pub querier_stats: bool,
     /// How long a vanished querier keeps its place in the tenants' shards.
     #[serde(deserialize_with = "duration")]
     pub querier_forget_delay: Duration,
@@ -312,6 +314,7 @@ impl Default for Sched {
             grpc_tls: ServerTls::default(),
             grpc_max_message_bytes: 100 << 20,
             querier_path_prefix: "/prometheus".to_owned(),
+            querier_stats: false,
             querier_forget_delay: Duration::from_mins(1),
             max_wait_for_querier: Duration::from_secs(10),
             max_queued: 100_000,

@@ -70,7 +70,7 @@ impl Options {
             path_prefix: sched.querier_path_prefix.clone(),
             greeting: Duration::from_secs(10),
             grace: Duration::from_secs(2),
-            wants_stats: false,
+            wants_stats: sched.querier_stats,
         })
     }
 }
