@@ -6,9 +6,13 @@ use clap::ValueEnum;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// From which level on.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -40,10 +44,16 @@ pub(super) fn init(level: Level, format: Format) {
         Level::Warn => LevelFilter::WARN,
         Level::Error => LevelFilter::ERROR,
     };
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+    // Of what others have to say to themselves, each frame on a wire, only warnings are of use.
+    let told = filter_fn(move |line| line.target().starts_with("promfront") || *line.level() <= tracing::Level::WARN);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let told = told.with_max_level_hint(level);
+    let registry = tracing_subscriber::registry().with(level);
     match format {
-        Format::Logfmt => builder.event_format(Logfmt).init(),
-        Format::Json => builder.json().flatten_event(true).with_target(false).init(),
+        Format::Logfmt => registry.with(lines.event_format(Logfmt).with_filter(told)).init(),
+        Format::Json => {
+            registry.with(lines.json().flatten_event(true).with_target(false).with_filter(told)).init();
+        }
     }
 }
 

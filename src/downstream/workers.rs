@@ -58,7 +58,7 @@ async fn work(endpoint: Endpoint, mut slot: Slot, mut stopped: watch::Receiver<(
         match sent {
             None => job.given_up(),
             Some(Ok(response)) => job.answer(response).await,
-            Some(Err(SendError::Unreachable(why))) => job.unreachable(&why),
+            Some(Err(SendError::Unreachable(why))) => job.declined(&why),
             Some(Err(SendError::Vanished(why))) => job.vanished(&why),
             Some(Err(error @ SendError::Unsendable(_))) => job.unusable(told(error)),
         }

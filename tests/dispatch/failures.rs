@@ -10,7 +10,7 @@ const NOT_READY: &str = r#"{"status":"error","errorType":"unavailable","error":"
 
 /// How a try may fail so that another querier may fare better.
 const FAILURES: [fn(Job); 5] = [
-    |job| job.unreachable("connection refused"),
+    |job| job.declined("connection refused"),
     |job| job.vanished("connection reset"),
     |job| job.answer_whole(answer(502, "<html>bad gateway</html>"), None),
     |job| job.answer_whole(answer(503, NOT_READY), None),
@@ -65,8 +65,8 @@ async fn after_two_failures_the_client_has_the_last() {
     let world = World::new();
     let (mut first, mut second) = (world.slot("a"), world.slot("b"));
     let asked = world.ask(request("no answers"));
-    at_once(&mut first).await.unreachable("a refused");
-    at_once(&mut second).await.unreachable("b refused");
+    at_once(&mut first).await.declined("a refused");
+    at_once(&mut second).await.declined("b refused");
     let (kind, message) = refused(asked).await;
     assert_eq!(kind, ErrorKind::Unavailable);
     assert!(message.contains("b refused"), "{message}");
@@ -114,7 +114,7 @@ async fn what_was_never_sent_does_not_count() {
         at_once(&mut slot).await.unsent();
         assert_eq!(world.counts(), (1, 0));
     }
-    at_once(&mut slot).await.unreachable("refused");
+    at_once(&mut slot).await.declined("refused");
     for _ in 0..50 {
         soon(&mut slot).await.unsent();
     }
@@ -162,10 +162,10 @@ async fn what_is_not_tried_again_costs_no_budget() {
         let job = soon(&mut slot).await;
         asked.abort();
         calm().await;
-        job.unreachable("refused");
+        job.declined("refused");
     }
     let asked = world.ask(request("a"));
-    soon(&mut slot).await.unreachable("refused");
+    soon(&mut slot).await.declined("refused");
     soon(&mut slot).await.answer_whole(answer(200, "again"), None);
     assert_eq!(answered(asked).await, (200, "again".to_owned()));
     assert_eq!(world.failed_tries("tried_again"), 1);
@@ -193,7 +193,7 @@ async fn what_a_leaving_querier_had_is_nobodys_fault() {
     assert_eq!((world.failed_tries("same_attempt"), world.failed_tries("tried_again")), (60, 0));
     // Both tries are left, and the budget too.
     let (mut first, mut second) = (world.slot("new"), world.slot("newer"));
-    at_once(&mut first).await.unreachable("refused");
+    at_once(&mut first).await.declined("refused");
     at_once(&mut second).await.answer_whole(answer(200, "new"), None);
     assert_eq!(answered(asked).await, (200, "new".to_owned()));
     world.is_at_rest().await;

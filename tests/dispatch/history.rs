@@ -239,7 +239,7 @@ impl Play {
         match self.below(if poison(id).is_some() { 30 } else { 100 }) {
             0..4 => {
                 fails(None);
-                job.unreachable("refused");
+                job.declined("refused");
             }
             4..7 => {
                 fails(Some(503));

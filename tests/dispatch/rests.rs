@@ -12,7 +12,7 @@ async fn fails(world: &World, slot: &mut Slot, other: &mut Slot, times: usize) {
         let asked = world.ask(request(&format!("fails {i} {:?}", Instant::now())));
         // The other one is busy with nothing: it asks only when this one has failed.
         let job = tokio::time::timeout(20 * SECOND, slot.next()).await.expect("it is tried again before long");
-        job.unreachable("refused");
+        job.declined("refused");
         soon(other).await.answer_whole(answer(200, ""), None);
         assert_eq!(answered(asked).await.0, 200);
     }
@@ -28,7 +28,7 @@ async fn who_fails_rests_for_a_moment() {
     assert!(futures::poll!(&mut parked).is_pending());
     let mut asked = vec![world.ask(request("first"))];
     let Ok(job) = tokio::time::timeout(MS, &mut parked).await else { panic!("it was the only one that waited") };
-    job.unreachable("refused");
+    job.declined("refused");
     asked.extend((0..5).map(|i| world.ask(request(&format!("new {i}")))));
     drop(parked);
     let began = Instant::now();
@@ -73,7 +73,7 @@ async fn failures_side_by_side_are_one() {
     }
     for job in jobs {
         pass(2 * MS).await;
-        job.unreachable("refused");
+        job.declined("refused");
     }
     for _ in &asked {
         at_once(&mut good).await.answer_whole(answer(200, ""), None);
@@ -156,7 +156,7 @@ async fn who_rests_is_needed_when_nobody_else_is_left() {
                 for i in 0..3 {
                     asked.push(world.ask(request(&format!("fails at the other one {i}"))));
                     pass(MS).await;
-                    soon(good).await.unreachable("refused");
+                    soon(good).await.declined("refused");
                 }
             }
         }

@@ -67,7 +67,7 @@ async fn what_was_abandoned_is_never_tried_again() {
         asked.abort();
         calm().await;
         match end {
-            0 => job.unreachable("refused"),
+            0 => job.declined("refused"),
             1 => job.vanished("reset"),
             2 => job.answer_whole(not_ready(""), None),
             3 => job.unsent(),

@@ -361,7 +361,7 @@ impl Model {
         let State::Running(q) = self.requests[id].state else { return };
         let announced = matches!(self.queriers[q].there, There::Leaving(_));
         let (ticket, t) = (self.requests[id].ticket, self.requests[id].tenant);
-        if lost == Lost::Unsent || (lost == Lost::InFlight && announced) {
+        if lost == Lost::Unsent || announced {
             self.requests[id].attempts -= 1;
         } else if lost == Lost::Declined {
             // Somebody who is there cannot have been killed by it.

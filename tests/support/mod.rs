@@ -9,6 +9,7 @@ pub mod log;
 pub mod nginx;
 pub mod only_ipv4;
 pub mod port;
+pub mod querier;
 pub mod redis;
 pub mod remote_write;
 pub mod scripted;
@@ -31,6 +32,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
+
+use self::port::Port;
 
 /// Starting a server may take this long on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -113,7 +116,9 @@ pub fn free_port() -> u16 {
 #[derive(Debug)]
 pub struct Prometheus {
     process: Process,
-    _folder: Folder,
+    folder: Folder,
+    port: Port,
+    flags: Vec<String>,
     /// `http://127.0.0.1:port`
     pub url: String,
 }
@@ -131,36 +136,46 @@ impl Prometheus {
 
     /// With the blocks of a folder and more flags.
     pub async fn start(blocks: Option<&Path>, flags: &[&str]) -> Self {
-        let folder = Folder::new("prometheus");
-        let (data, config) = (folder.path().join("data"), folder.path().join("prometheus.yml"));
+        let (folder, port) = (Folder::new("prometheus"), Port::reserved());
+        let data = folder.path().join("data");
         fs::create_dir_all(&data).expect("a folder");
-        fs::write(&config, "").expect("a file");
+        fs::write(folder.path().join("prometheus.yml"), "").expect("a file");
         if let Some(blocks) = blocks {
             let copied = Command::new("cp").arg("-r").arg(format!("{}/.", blocks.display())).arg(&data).status();
             assert!(copied.expect("cp is there").success(), "the blocks are copied");
         }
-        let port = free_port();
+        let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
+        let url = format!("http://127.0.0.1:{}", port.number());
+        let mut process = Self::spawn(&folder, &port, &flags);
+        wait_until_ready(&url, &mut process).await;
+        Self { process, folder, port, flags, url }
+    }
+
+    fn spawn(folder: &Folder, port: &Port, flags: &[String]) -> Process {
         let log = fs::File::create(folder.path().join("log")).expect("a file");
         let child = Command::new("prometheus")
-            .arg(format!("--storage.tsdb.path={}", data.display()))
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
             .arg("--storage.tsdb.retention.time=100y")
             .args(flags)
             .stdout(Stdio::null())
             .stderr(log)
-            .spawn()
-            .expect("prometheus is not on the PATH: run `make tools`");
-        let url = format!("http://127.0.0.1:{port}");
-        let mut process = Process(child);
-        wait_until_ready(&url, &mut process).await;
-        Self { process, _folder: folder, url }
+            .spawn();
+        Process(child.expect("prometheus is not on the PATH: run `make tools`"))
     }
 
     /// Kills it at once.
     pub fn kill(&mut self) {
         let _ = self.process.0.kill();
         let _ = self.process.0.wait();
+    }
+
+    /// Kills it if it runs, and starts it in its place with what it has on the disk; returns when it answers.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.process = Self::spawn(&self.folder, &self.port, &self.flags);
+        wait_until_ready(&self.url, &mut self.process).await;
     }
 }
 

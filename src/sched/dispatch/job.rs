@@ -16,16 +16,13 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
-use super::verdict::{is_declined, may_be_declined};
+use super::verdict::{MOST_JUDGED, is_declined, may_be_declined};
 use super::{Dispatcher, Item, Reply};
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{CodeLabels, Metrics};
 use crate::model::tenant::TenantId;
 use crate::request::Outgoing;
 use crate::sched::queue::words::{Cancelled, Job as Given, Lost, NextTry, QuerierKey, Ticket};
-
-/// The body of an answer that may be declined is read so far to be judged.
-const MOST_JUDGED: usize = 64 << 10;
 
 /// A request that a slot of a querier is to run.
 #[derive(Debug)]
@@ -93,7 +90,7 @@ impl Job {
 
     /// A whole answer, with whatever status. `measured`: how long the querier says that it took.
     pub fn answer_whole(self, response: Response<Bytes>, measured: Option<Duration>) {
-        let is_declined = is_declined(response.status(), response.body());
+        let is_declined = is_declined(response.status(), response.headers(), response.body());
         let status = response.status().as_u16();
         let response = response.map(Body::from);
         if is_declined {
@@ -139,8 +136,8 @@ impl Job {
         self.end(status, None);
     }
 
-    /// It could not be reached.
-    pub fn unreachable(self, why: &str) {
+    /// The querier could not be reached, or is there and gave it back without an answer.
+    pub fn declined(self, why: &str) {
         self.failed(Lost::Declined, 0, unavailable(why));
     }
 
@@ -272,7 +269,7 @@ where
         if let Ok(data) = frame?.into_data() {
             begun.extend_from_slice(&data);
         }
-        if begun.len() > MOST_JUDGED {
+        if begun.len() as u64 > MOST_JUDGED {
             return Ok(false);
         }
     }

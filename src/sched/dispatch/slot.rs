@@ -174,7 +174,7 @@ impl super::State {
     /// How a job of a querier was lost, that had heard so many farewells of it when it began.
     pub(super) fn lost(&self, key: QuerierKey, farewells: u64, lost: Lost) -> Lost {
         let has_left = self.members.get(&key).is_some_and(|member| member.farewells > farewells);
-        if lost == Lost::InFlight && has_left { Lost::Unsent } else { lost }
+        if has_left { Lost::Unsent } else { lost }
     }
 
     /// A querier answered.

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, stream};
@@ -103,6 +104,8 @@ pub(super) struct Frontend {
     pub options: Options,
     /// Whether we are stopping.
     pub stopping: watch::Receiver<bool>,
+    /// Told once.
+    has_warned_of_encoding: AtomicBool,
     /// One for each stream.
     places: Arc<Semaphore>,
 }
@@ -120,7 +123,13 @@ pub async fn serve(
     if let Some(tls) = options.tls.clone() {
         builder = builder.tls_config(tls).map_err(|error| format!("sched.grpc_tls: {}", innermost(&error)))?;
     }
-    let frontend = Arc::new(Frontend { dispatcher, options, stopping: stopping.clone(), places: Arc::clone(&places) });
+    let frontend = Arc::new(Frontend {
+        dispatcher,
+        options,
+        stopping: stopping.clone(),
+        has_warned_of_encoding: AtomicBool::new(false),
+        places: Arc::clone(&places),
+    });
     let service = tower::service_fn(move |request| {
         let frontend = Arc::clone(&frontend);
         async move { Ok::<_, Infallible>(route(frontend, request).await) }
@@ -174,6 +183,7 @@ async fn route(
     request: http::Request<tonic::body::Body>,
 ) -> http::Response<tonic::body::Body> {
     let limit = frontend.options.max_message_bytes;
+    warn_of_encoding(&frontend, request.headers());
     match request.uri().path() {
         PROCESS => {
             let mut grpc = Grpc::new(ProstCodec::<FrontendToClient, ClientToFrontend>::default())
@@ -193,6 +203,18 @@ async fn route(
             grpc.unary(notify, request).await
         }
         _ => Status::unimplemented("promfront serves frontend.Frontend alone").into_http(),
+    }
+}
+
+/// tonic refuses what it cannot read, and the querier tries again for ever: somebody has to be told, once.
+fn warn_of_encoding(frontend: &Frontend, headers: &http::HeaderMap) {
+    let encoding = headers.get("grpc-encoding").and_then(|encoding| encoding.to_str().ok());
+    let Some(encoding) = encoding.filter(|encoding| !["identity", "gzip", "zstd"].contains(encoding)) else { return };
+    if !frontend.has_warned_of_encoding.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            encoding,
+            "queriers compress in a way that is not spoken here: set -querier.frontend-client.grpc-compression to gzip, zstd or nothing"
+        );
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -25,6 +26,10 @@ use crate::sched::queue::words::QuerierId;
 
 /// The longest name of a querier.
 const MAX_ID_BYTES: usize = 256;
+/// A Cortex querier that stops cancels what it runs, resets its streams, and then says that it leaves: all within this.
+const NOTICE_FOLLOWS: Duration = Duration::from_millis(50);
+/// Cortex's status code for a query that was cancelled.
+const CANCELED: i32 = 499;
 /// What old queriers are called, that have no name.
 const UNKNOWN: &str = "unknown";
 
@@ -176,7 +181,13 @@ impl Session {
     async fn await_answer(&mut self, mut job: Job) -> ControlFlow<End> {
         tokio::select! {
             biased;
-            message = self.inbound.message() => return self.answered(job, message),
+            message = self.inbound.message() => {
+                if !self.is_ours && is_let_go(&message) {
+                    // Whether it leaves is known a moment later, and then this counts as no try.
+                    tokio::time::sleep(NOTICE_FOLLOWS).await;
+                }
+                return self.answered(job, message);
+            }
             () = job.abandoned() => {}
         }
         // Nobody waits any more.
@@ -215,8 +226,10 @@ impl Session {
                 job.unsent();
                 ControlFlow::Break(end_of(message))
             }
+            // It lives: a Cortex querier that stops resets its streams, and says so only then. So that is no sign that the query
+            // ended it. (A reset by CANCEL is told as a clean end.)
             Ok(None) => {
-                job.vanished("the querier left before it answered");
+                job.declined("the querier ended its stream before it answered");
                 ControlFlow::Break(end_of(message))
             }
             Err(status) => {
@@ -227,6 +240,15 @@ impl Session {
                 ControlFlow::Break(end_of(Err(status)))
             }
         }
+    }
+}
+
+/// Whether a querier let go of a request that nobody had cancelled.
+fn is_let_go(message: &Inbound) -> bool {
+    match message {
+        Ok(None) => true,
+        Ok(Some(answer)) => answer.http_response.as_ref().is_some_and(|response| response.code == CANCELED),
+        Err(_) => false,
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) const MOST_IDLE: usize = 10_000;
 /// What is known of a run when it is over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndedRun {
+    pub querier: Place,
+    /// When it began.
+    pub since: Instant,
     /// What its tenant was charged.
     pub charged: Tag,
     pub querier_had_announced: bool,
@@ -87,7 +90,7 @@ impl<T> Queue<T> {
     pub(super) fn end_run(&mut self, ticket: Ticket, now: Instant) -> Option<EndedRun> {
         let request = self.requests.of(ticket)?;
         let State::Running { querier, charged } = request.state else { return None };
-        let (lane, fingerprint) = (request.lane, request.fingerprint);
+        let (lane, fingerprint, since) = (request.lane, request.fingerprint, request.since);
         let tenant = self.tenants[request.tenant].hash;
         self.activity.saw(tenant, now);
         self.fleet.queriers[querier].activity.saw(tenant, now);
@@ -98,7 +101,7 @@ impl<T> Queue<T> {
         if let Some(suspect) = self.quarantine.suspect(fingerprint) {
             suspect.running = suspect.running.saturating_sub(1);
         }
-        Some(EndedRun { charged, querier_had_announced })
+        Some(EndedRun { querier, since, charged, querier_had_announced })
     }
 
     /// After a run, when its request is out of the way: the tenant may have a turn again, or nothing left.
@@ -141,11 +144,15 @@ impl<T> Queue<T> {
         }
     }
 
-    pub(super) fn strike(&mut self, fingerprint: Fingerprint, now: Instant) {
+    pub(super) fn strike(&mut self, fingerprint: Fingerprint, run: &EndedRun, now: Instant) {
+        if self.quarantine.is_counted(fingerprint, run) {
+            self.release_if_none_runs(fingerprint);
+            return;
+        }
         let running =
             self.requests.stand(self.runs).filter(|&place| self.requests[place].fingerprint == Some(fingerprint));
         let running = running.count();
-        self.quarantine.strike(fingerprint, running, self.rules.quarantine_after, now);
+        self.quarantine.strike(fingerprint, run.querier, running, self.rules.quarantine_after, now);
         let Some(until) = self.quarantine.locked(Some(fingerprint), now) else {
             self.release_if_none_runs(fingerprint);
             return;

@@ -220,7 +220,7 @@ impl<T> Queue<T> {
         };
         match lost {
             Lost::Unsent => NextTry::SameAttempt,
-            Lost::InFlight if has_announced => NextTry::SameAttempt,
+            Lost::InFlight | Lost::Declined if has_announced => NextTry::SameAttempt,
             Lost::InFlight | Lost::Declined if request.attempts < self.rules.max_attempts => NextTry::Retry,
             Lost::InFlight | Lost::Declined => NextTry::None,
         }
@@ -232,8 +232,8 @@ impl<T> Queue<T> {
         let place = ticket.place;
         let request = &mut self.requests[place];
         let (tenant, source, cost) = (request.tenant, request.source, request.cost);
-        let is_strike = lost == Lost::InFlight && !run.querier_had_announced;
-        let is_attempt = is_strike || lost == Lost::Declined;
+        let is_attempt = lost != Lost::Unsent && !run.querier_had_announced;
+        let is_strike = is_attempt && lost == Lost::InFlight;
         if !is_attempt {
             request.attempts -= 1;
         }
@@ -242,7 +242,7 @@ impl<T> Queue<T> {
         self.tenants[tenant].correct(source, cost, None);
         if let Some(fingerprint) = fingerprint {
             if is_strike {
-                self.strike(fingerprint, now);
+                self.strike(fingerprint, &run, now);
             } else {
                 self.release_if_none_runs(fingerprint);
             }

@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::lines::EndedRun;
 use super::requests::Line;
+use super::slab::Place;
 use super::words::Fingerprint;
 
 /// Strikes this far apart have nothing to do with each other, and a lock holds at least this long.
@@ -24,6 +26,8 @@ pub(super) struct Suspect {
     strikes: u32,
     /// When the last one did.
     last: Instant,
+    /// Which did, and when: what ran side by side on one of them is one strike, not many.
+    by: Vec<(Place, Instant)>,
     locked_until: Option<Instant>,
     doublings: u32,
     /// Requests like it that run.
@@ -81,15 +85,29 @@ impl Quarantine {
         self.suspects.get_mut(&fingerprint?)
     }
 
+    /// Whether this run ended when a querier vanished that has been counted already, for another run like it.
+    pub fn is_counted(&self, fingerprint: Fingerprint, run: &EndedRun) -> bool {
+        let counted = |&(querier, at): &(Place, Instant)| querier == run.querier && run.since < at;
+        self.suspects.get(&fingerprint).is_some_and(|suspect| suspect.by.iter().any(counted))
+    }
+
     /// A querier vanished with a request; `running` others like it run elsewhere. At `most` strikes it is locked away.
-    pub fn strike(&mut self, fingerprint: Fingerprint, running: usize, most: u32, now: Instant) {
+    pub fn strike(&mut self, fingerprint: Fingerprint, by: Place, running: usize, most: u32, now: Instant) {
         if self.suspects.len() >= MOST_SUSPECTS && !self.suspects.contains_key(&fingerprint) {
             self.suspects.retain(|_, suspect| !suspect.is_stale(now));
             if self.suspects.len() >= MOST_SUSPECTS {
                 return;
             }
         }
-        let new = Suspect { strikes: 0, last: now, locked_until: None, doublings: 0, running, held: Line::default() };
+        let new = Suspect {
+            strikes: 0,
+            last: now,
+            by: Vec::new(),
+            locked_until: None,
+            doublings: 0,
+            running,
+            held: Line::default(),
+        };
         let suspect = self.suspects.entry(fingerprint).or_insert(new);
         if suspect.is_stale(now) {
             (suspect.doublings, suspect.locked_until) = (0, None);
@@ -99,6 +117,8 @@ impl Quarantine {
             suspect.strikes = 0;
         }
         suspect.strikes += 1;
+        suspect.by.retain(|&(querier, _)| querier != by);
+        suspect.by.push((by, now));
         suspect.last = now;
         if suspect.strikes >= most {
             suspect.locked_until = Some(now + WINDOW * (1 << suspect.doublings));
