@@ -13,7 +13,7 @@ use std::time::Instant;
 use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 
@@ -21,7 +21,7 @@ use super::body::{Sink, SinkError};
 use super::connect::root_cause;
 use super::endpoint::SendError;
 use super::endpoints::Endpoints;
-use super::headers::{end_to_end, forwarded, names_no_store};
+use super::headers::{forwarded, names_no_store};
 use crate::config::Limits;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{CodeLabels, Metrics};
@@ -151,7 +151,7 @@ impl Downstream {
             headers,
             body,
         };
-        self.dispatcher.ask(Submission { outgoing, deadline, standing }).await.map(handed_on)
+        self.dispatcher.ask(Submission { outgoing, deadline, standing }).await
     }
 
     /// Passes a request on as it is, past the queue, and hands the answer back as it comes.
@@ -178,7 +178,7 @@ impl Downstream {
                 Ok(response) => {
                     let code = response.status().as_u16();
                     self.metrics.downstream_requests.get_or_create(&CodeLabels { code }).inc();
-                    return Ok(handed_on(response.map(AnyBody::new)));
+                    return Ok(response.map(AnyBody::new));
                 }
                 Err(error) => {
                     self.metrics.downstream_requests.get_or_create(&CodeLabels { code: 0 }).inc();
@@ -200,14 +200,6 @@ pub(super) fn told(error: SendError) -> ApiError {
         SendError::Unreachable(why) | SendError::Vanished(why) => ApiError::new(ErrorKind::Unavailable, why),
         SendError::Unsendable(why) => ApiError::new(ErrorKind::BadData, why),
     }
-}
-
-/// An answer as it is handed on: what spoke of the connection to the server stays behind.
-fn handed_on(mut response: Response<AnyBody>) -> Response<AnyBody> {
-    let headers = end_to_end(response.headers()).map(|(name, value)| (name.clone(), value.clone())).collect();
-    *response.headers_mut() = headers;
-    *response.version_mut() = Version::HTTP_11;
-    response
 }
 
 /// The whole body, decoded, at most `limit` bytes of it.

@@ -2,18 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Headers that speak of one connection only.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+use crate::wire::hop::HOP_BY_HOP;
 
 /// Headers of the client's request that do not fit a part of it: they speak of its own body or its own cached copy.
 const NOT_FOR_PARTS: [HeaderName; 11] = [

@@ -10,24 +10,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::messages::Header;
 use crate::model::tenant::TenantId;
+use crate::wire::hop::HOP_BY_HOP;
 
 /// The tenant, as Cortex and Mimir read it.
 pub const TENANT: HeaderName = HeaderName::from_static("x-scope-orgid");
 
-/// Headers that speak of one connection, or of a message as it was on one.
-const OF_ONE_HOP: [HeaderName; 11] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::HOST,
-    header::CONTENT_LENGTH,
-];
+/// What is said of a message as it was on one connection.
+const OF_ONE_MESSAGE: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
 
 /// The headers of a message; with the tenant's, whatever the client says, unless there is no tenancy.
 pub fn of_tenant(headers: &HeaderMap, tenant: &TenantId) -> Vec<Header> {
@@ -73,7 +62,7 @@ pub fn from_list(list: &[Header]) -> HeaderMap {
 }
 
 fn travels(name: &HeaderName, named: &[String]) -> bool {
-    !OF_ONE_HOP.contains(name) && !named.iter().any(|other| other == name.as_str())
+    !HOP_BY_HOP.contains(name) && !OF_ONE_MESSAGE.contains(name) && !named.iter().any(|other| other == name.as_str())
 }
 
 /// What `Connection` names speaks of one connection too.
