@@ -16,7 +16,7 @@ use promfront::discovery::Address;
 use promfront::error::ErrorKind;
 use promfront::querier::{self, Options};
 use promfront::request::Outgoing;
-use promfront::sched::grpc::server;
+use promfront::sched::grpc::options::Options as FrontendOptions;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -214,7 +214,7 @@ async fn a_frontend_that_comes_back_is_found_again() {
     frontend.stop();
     frontend.stopped().await;
     let sched = Sched::default();
-    let again = server::Options::new(&sched).expect("the defaults are sound");
+    let again = FrontendOptions::new(&sched).expect("the defaults are sound");
     until(|| std::net::TcpListener::bind(&address).is_ok(), "the port is free").await;
     let frontend = Frontend::start_at(&address, &sched, again).await;
     frontend.until_slots(2).await;

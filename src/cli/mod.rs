@@ -123,7 +123,7 @@ impl Queriers {
             return Ok(None);
         }
         let address = &config.sched.grpc_listen_address;
-        let options = grpc::server::Options::new(&config.sched)?;
+        let options = grpc::options::Options::new(&config.sched)?;
         let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
         tracing::info!(address = %bound, "queriers may connect");

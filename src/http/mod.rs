@@ -1,6 +1,8 @@
 //! The door: promfront's own pages, range queries, and everything else, which belongs to the downstream.
 
 mod caller;
+mod context;
+mod form;
 mod purge;
 mod query;
 mod queues;

@@ -9,8 +9,7 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use serde::Serialize;
 
-use super::range::read_form;
-use super::{App, reply};
+use super::{App, form, reply};
 use crate::cache::purge::{EFFECTIVE_WITHIN, Rule};
 use crate::error::{ApiError, ErrorKind};
 use crate::model::params::Params;
@@ -52,7 +51,7 @@ pub(super) async fn answer(app: &App, request: Request) -> Response {
 
 async fn purge(app: &App, request: Request) -> Result<Outcome, ApiError> {
     let (head, body) = request.into_parts();
-    let (params, _) = read_form(&head, body).await?;
+    let (params, _) = form::read(&head, body).await?;
     let params = params.ok_or_else(|| bad("the parameters can't be read; send them as a form or in the URL"))?;
     let now = Timestamp::now();
     let (rule, is_dry_run) = read_rule(&params, now)?;

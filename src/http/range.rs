@@ -1,18 +1,16 @@
 //! `query_range`: from the request to the pipeline, and from its reply to the response.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use http::header;
 use http::request::Parts;
-use http::{Method, header};
 
-use super::{App, query, reply};
+use super::{App, context, form, reply};
 use crate::downstream::headers::for_parts;
-use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{ResultLabels, Word};
 use crate::model::params::Params;
 use crate::pipeline::{Incoming, Reply};
@@ -22,17 +20,13 @@ use crate::sched::dispatch::estimate::Estimate;
 use crate::verdict::{Status, Verdict};
 use crate::wire::request::read_range_query;
 
-/// Go reads at most this much of a form.
-const MAX_FORM_BYTES: usize = 10 << 20;
 /// What a query that is passed on whole is believed to read for each instant.
 const USUAL_RANGE_MS: i64 = 5 * 60_000;
-/// A form that takes longer to arrive is not waited for.
-const FORM_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Answers one range query.
 pub(super) async fn answer(app: &App, request: Request, began: Instant) -> Response {
     let (head, body) = request.into_parts();
-    let (mut response, verdict) = match read_form(&head, body).await {
+    let (mut response, verdict) = match form::read(&head, body).await {
         Ok((form, body)) => judge(app, &head, form, body, began).await,
         Err(error) => (reply::error(&error), Verdict::new(Status::Error, "bad_data")),
     };
@@ -52,7 +46,7 @@ pub(super) async fn answer(app: &App, request: Request, began: Instant) -> Respo
 }
 
 async fn judge(app: &App, head: &Parts, form: Option<Params>, body: Bytes, began: Instant) -> (Response, Verdict) {
-    let context = match query::context(app, head, form.as_ref(), began) {
+    let context = match context::read(app, head, form.as_ref(), began) {
         Ok(context) => context,
         Err(error) => return (reply::error(&error), Verdict::new(Status::Error, error.kind.error_type())),
     };
@@ -92,7 +86,7 @@ async fn pass_whole(
     estimate: Estimate,
     verdict: Verdict,
 ) -> (Response, Verdict) {
-    let standing = Standing::new(context, estimate, query::fingerprint(context, head, &body));
+    let standing = Standing::new(context, estimate, context::fingerprint(context, head, &body));
     match app.downstream.forward_whole(head, body, context.deadline, standing).await {
         Ok(response) => (response, verdict),
         Err(error) => {
@@ -100,30 +94,4 @@ async fn pass_whole(
             (reply::error(&error), verdict)
         }
     }
-}
-
-/// The parameters, if they can be read, and the body as it came.
-pub(super) async fn read_form(head: &Parts, body: Body) -> Result<(Option<Params>, Bytes), ApiError> {
-    let read = tokio::time::timeout(FORM_TIMEOUT, to_bytes(body, MAX_FORM_BYTES));
-    let too_slow =
-        |_| ApiError::new(ErrorKind::BadData, format!("the request's body did not arrive in {FORM_TIMEOUT:?}"));
-    let body = read.await.map_err(too_slow)?.map_err(|error| {
-        ApiError::new(
-            ErrorKind::BadData,
-            format!("the request's body can't be read, or is larger than {MAX_FORM_BYTES} bytes: {error}"),
-        )
-    })?;
-    let is_form = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        value
-            .split(';')
-            .next()
-            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-    });
-    let params = match (head.method == Method::POST, is_form, body.is_empty()) {
-        (true, true, _) => Params::read(head.uri.query(), Some(&body)),
-        (_, _, true) => Params::read(head.uri.query(), None),
-        // A body that is no form: what it means is not for us to say.
-        _ => None,
-    };
-    Ok((params, body))
 }

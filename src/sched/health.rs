@@ -61,10 +61,11 @@ impl Health {
 
     /// It failed at something, begun at `began`, that another one may be able to do. `jittered` makes pauses differ.
     pub fn failed(&mut self, others: bool, began: Instant, now: Instant, jittered: impl Fn(Duration) -> Duration) {
-        if self.last_failed.replace(now).is_some_and(|last| began <= last) {
+        if self.last_failed.is_some_and(|last| began <= last) {
             // It ran side by side with what failed before: that is one failure, not many.
             return;
         }
+        self.last_failed = Some(now);
         self.is_probed = false;
         self.failures = self.failures.saturating_add(1);
         let doublings = if others { (self.failures - 1).min(10) } else { 0 };
@@ -137,6 +138,23 @@ mod tests {
         assert_eq!(health.ask(false, later), Leave::Granted, "the probe is not waited for");
         health.failed(false, later, later, same);
         assert_eq!(health.ask(false, later + MOMENT), Leave::Granted);
+    }
+
+    #[test]
+    fn what_is_older_does_not_stand_in_for_a_probe() {
+        let (old, mut now) = (Instant::now(), Instant::now());
+        let mut health = Health::default();
+        for _ in 0..PROBED_FROM {
+            now += Duration::from_millis(1);
+            health.failed(true, now, now, same);
+        }
+        let probe = now + LONGEST_REST;
+        assert_eq!(health.ask(true, probe), Leave::Probe);
+        health.failed(true, old, probe + MOMENT, same);
+        assert_eq!(health.ask(true, probe + MOMENT), Leave::AfterProbe);
+        health.failed(true, probe, probe + 2 * MOMENT, same);
+        let Leave::From(until) = health.ask(true, probe + 2 * MOMENT) else { panic!("it failed again, and rests") };
+        assert_eq!(health.ask(true, until), Leave::Probe);
     }
 
     #[test]

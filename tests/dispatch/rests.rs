@@ -238,3 +238,25 @@ async fn a_slot_that_goes_does_not_end_anothers_probe() {
     }
     world.is_at_rest().await;
 }
+
+/// A probe that waits for work when something older fails is not forgotten: the querier is probed again.
+#[tokio::test(start_paused = true)]
+async fn a_parked_probe_that_is_sent_to_rest_is_followed_by_another() {
+    let world = World::new();
+    let (mut bad, mut bad_too, mut good) = (world.slot("bad"), world.slot("bad"), world.slot("good"));
+    let old = world.ask(request("old"));
+    let oldest = at_once(&mut bad_too).await;
+    fails(&world, &mut bad, &mut good, 3).await;
+    pass(20 * SECOND).await;
+    let mut probing = Box::pin(bad.next());
+    assert!(futures::poll!(&mut probing).is_pending(), "it waits for something to be tried by");
+    // It began before all the others failed, so it says nothing new of the querier.
+    oldest.declined("refused");
+    let busy = at_once(&mut good).await;
+    let asked = world.ask(request("waits for the other one"));
+    let job = tokio::time::timeout(20 * SECOND, probing).await.expect("it is probed");
+    job.answer_whole(answer(200, ""), None);
+    busy.answer_whole(answer(200, ""), None);
+    assert_eq!((answered(asked).await.0, answered(old).await.0), (200, 200));
+    world.is_at_rest().await;
+}

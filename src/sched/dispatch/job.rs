@@ -200,6 +200,7 @@ impl Job {
                 state.learnt_nothing(self.querier, self.is_probe);
             } else {
                 state.failed(self.querier, self.began, now);
+                state.learnt_nothing(self.querier, self.is_probe);
                 item.last = Some(reply);
             }
             state.queue.returned(self.ticket, item, lost, now);

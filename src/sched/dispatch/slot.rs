@@ -156,6 +156,10 @@ impl super::State {
         let others = self.others_are_fit(key);
         let Some(member) = self.members.get_mut(&key) else { return };
         member.health.failed(others, began, now, jittered);
+        if !member.parked.is_empty() {
+            // Of one that is not fit, who is parked is its probe.
+            member.health.probe_ended();
+        }
         for (_, parked) in std::mem::take(&mut member.parked) {
             self.queue.withdraw_slot(key);
             // It asks again, and is told for how long.

@@ -10,6 +10,7 @@
 pub mod client;
 pub mod headers;
 pub mod messages;
+pub mod options;
 pub mod paths;
 pub mod server;
 mod session;

@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,14 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::codec::CompressionEncoding;
 use tonic::server::Grpc;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::messages::{ClientToFrontend, FrontendToClient, NotifyClientShutdownRequest, NotifyClientShutdownResponse};
-use super::session::{Session, querier_id};
+use super::options::Options;
+use super::session::{Frontend, Session, is_true, querier_id};
 use super::{NOTIFY_CLIENT_SHUTDOWN, OURS, PROCESS};
-use crate::config;
 use crate::sched::dispatch::Dispatcher;
 
 /// Streams of all queriers together. Each may hold one answer.
@@ -37,78 +36,10 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// A ping that is not answered for so long ends the connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept (no file descriptors left), how long to wait before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// When all streams have ended, connections have so long to close.
 const CLOSING: Duration = Duration::from_secs(2);
-
-/// How queriers are served.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What is shown to queriers, and what they must show; none for clear text.
-    tls: Option<ServerTlsConfig>,
-    /// The longest message, to a querier or from one.
-    pub max_message_bytes: usize,
-    /// What comes before `/api/v1` on their side.
-    pub path_prefix: String,
-    /// How long a querier may take to say who it is.
-    pub greeting: Duration,
-    /// How long a querier that is not ours may go on with what nobody waits for. A Cortex querier whose stream was ended
-    /// five times stays away for up to a second after each further time, so most queries are better left to finish.
-    pub grace: Duration,
-    /// Whether queriers are asked what a query cost. They log two lines more for each.
-    pub wants_stats: bool,
-}
-
-impl Options {
-    /// Reads what the configuration names.
-    pub fn new(sched: &config::Sched) -> Result<Self, String> {
-        Ok(Self {
-            tls: tls(&sched.grpc_tls)?,
-            max_message_bytes: usize::try_from(sched.grpc_max_message_bytes).unwrap_or(usize::MAX),
-            path_prefix: sched.querier_path_prefix.clone(),
-            greeting: Duration::from_secs(10),
-            grace: Duration::from_secs(2),
-            wants_stats: sched.querier_stats,
-        })
-    }
-}
-
-fn tls(files: &config::ServerTls) -> Result<Option<ServerTlsConfig>, String> {
-    let is_set = |file: &Path| !file.as_os_str().is_empty();
-    if !is_set(&files.cert_file) && !is_set(&files.key_file) {
-        return if is_set(&files.client_ca_file) {
-            Err("sched.grpc_tls: client_ca_file needs cert_file and key_file".to_owned())
-        } else {
-            Ok(None)
-        };
-    }
-    let read = |option: &str, file: &Path| {
-        let what = format!("sched.grpc_tls.{option}: can't read {}", file.display());
-        std::fs::read(file).map_err(|error| format!("{what}: {error}"))
-    };
-    let identity = Identity::from_pem(read("cert_file", &files.cert_file)?, read("key_file", &files.key_file)?);
-    let mut tls = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_TIMEOUT);
-    if is_set(&files.client_ca_file) {
-        tls = tls.client_ca_root(Certificate::from_pem(read("client_ca_file", &files.client_ca_file)?));
-    }
-    Ok(Some(tls))
-}
-
-/// What all sessions share.
-#[derive(Debug)]
-pub(super) struct Frontend {
-    pub dispatcher: Arc<Dispatcher>,
-    pub options: Options,
-    /// Whether we are stopping.
-    pub stopping: watch::Receiver<bool>,
-    /// Told once.
-    has_warned_of_encoding: AtomicBool,
-    /// One for each stream.
-    places: Arc<Semaphore>,
-}
 
 /// Serves queriers until `stop` resolves. Then idle streams end, busy ones first finish what they have.
 pub async fn serve(
@@ -249,13 +180,6 @@ fn notified(
         frontend.dispatcher.leaving(&querier);
     }
     Response::new(NotifyClientShutdownResponse {})
-}
-
-/// Waits until it is, or until nobody can make it so.
-pub(super) async fn is_true(flag: &mut watch::Receiver<bool>) {
-    if flag.wait_for(|is_so| *is_so).await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// The innermost reason of an error.

@@ -9,19 +9,20 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::{Code, Status, Streaming};
 
 use super::messages::{ClientToFrontend, FrontendToClient, HttpRequest, HttpResponse};
-use super::server::{Frontend, is_true};
+use super::options::Options;
 use super::{VANISHED, headers, paths, stats};
 use crate::error::{ApiError, ErrorKind};
-use crate::sched::dispatch::Job;
+use crate::sched::dispatch::{Dispatcher, Job};
 use crate::sched::queue::words::QuerierId;
 
 /// The longest name of a querier.
@@ -32,6 +33,19 @@ const NOTICE_FOLLOWS: Duration = Duration::from_millis(50);
 const CANCELED: i32 = 499;
 /// What old queriers are called, that have no name.
 const UNKNOWN: &str = "unknown";
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(super) struct Frontend {
+    pub dispatcher: Arc<Dispatcher>,
+    pub options: Options,
+    /// Whether we are stopping.
+    pub stopping: watch::Receiver<bool>,
+    /// Told once.
+    pub has_warned_of_encoding: AtomicBool,
+    /// One for each stream.
+    pub places: Arc<Semaphore>,
+}
 
 /// One stream.
 #[derive(Debug)]
@@ -261,6 +275,13 @@ fn end_of(message: Inbound) -> End {
             End::Ours(format!("a message that can't be read: {}", status.message()))
         }
         Err(status) => End::Theirs(status.message().to_owned()),
+    }
+}
+
+/// Waits until it is, or until nobody can make it so.
+pub(super) async fn is_true(flag: &mut watch::Receiver<bool>) {
+    if flag.wait_for(|is_so| *is_so).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
