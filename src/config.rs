@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::model::tenant::TenantId;
 use crate::model::time::parse_duration;
 use crate::sched::shuffle::{ShardSize, Share};
 
@@ -562,6 +563,17 @@ impl Config {
                 return wrong(option, format!("{value} is out of bounds; it must be 1 to 1000000"));
             }
         }
+        for (name, tenant) in &self.tenants {
+            if let Err(problem) = TenantId::parse(name) {
+                return wrong("tenants", problem);
+            }
+            if tenant.limits.max_queued.is_some_and(|queued| !(1..=1_000_000).contains(&queued)) {
+                return wrong(
+                    "tenants",
+                    format!("{name}: limits.max_queued is out of bounds; it must be 1 to 1000000"),
+                );
+            }
+        }
         if !(1 << 20..=1 << 30).contains(&self.sched.grpc_max_message_bytes) {
             return wrong("sched.grpc_max_message_bytes", "it must be 1MiB to 1GiB".to_owned());
         }
@@ -686,6 +698,18 @@ fn parse_size(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_of_a_tenant_that_cannot_be_are_refused() {
+        for (text, says) in [
+            ("a/b: {limits: {weight: 2}}", "is not a tenant's name"),
+            ("a: {limits: {max_queued: 0}}", "must be 1 to 1000000"),
+        ] {
+            let config = Config::parse(&format!("tenants: {{{text}}}")).expect("sound YAML");
+            let error = config.check().expect_err("not a sound configuration").to_string();
+            assert!(error.starts_with("tenants: ") && error.contains(says), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn shares_and_weights_are_decimal_numbers() {

@@ -93,7 +93,10 @@ fn serve(args: &Args) -> Result<(), String> {
         let address = &args.listen_address;
         let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %bound, downstream = config.downstream.urls.join(","), "listening");
+        // Who answers.
+        let downstream =
+            if config.downstream.mode.has_workers() { config.downstream.urls.join(",") } else { "queriers".to_owned() };
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %bound, downstream, "listening");
         let queriers = Queriers::listen(&config, &app).await?;
         let stopping = app.clone();
         let stop = async move {

@@ -196,13 +196,11 @@ impl Job {
         let (result, given_back) = self.dispatcher.change(now, |state| {
             let lost = state.lost(self.querier, self.farewells, lost);
             let next_try = state.queue.next_try(self.ticket, lost);
-            if next_try == NextTry::SameAttempt {
-                state.learnt_nothing(self.querier, self.is_probe);
-            } else {
+            if next_try != NextTry::SameAttempt {
                 state.failed(self.querier, self.began, now);
-                state.learnt_nothing(self.querier, self.is_probe);
                 item.last = Some(reply);
             }
+            state.learnt_nothing(self.querier, self.is_probe);
             state.queue.returned(self.ticket, item, lost, now);
             let result = match next_try {
                 NextTry::SameAttempt => "same_attempt",

@@ -329,9 +329,9 @@ struct Waiting {
 impl Waiting {
     /// The request's time is over, wherever it is.
     fn too_late(&mut self) -> Reply {
-        let now = now();
-        // Whoever notices first that it waited in vain, it is told and counted in one way.
-        self.dispatcher.change(now, |state| state.queue.tick(now));
+        // Whoever notices first that it waited in vain, it is told and counted in one way: every change begins with a look at the
+        // clock.
+        self.dispatcher.change(now(), |_| ());
         if let Ok(reply) = self.reply.try_recv() {
             self.is_answered = true;
             return reply;
@@ -381,7 +381,6 @@ async fn keep_time(dispatcher: Weak<Dispatcher>, earlier: Arc<Notify>) {
         let Some(this) = dispatcher.upgrade() else { return };
         let now = self::now();
         this.change(now, |state| {
-            state.queue.tick(now);
             // It is awake: nothing that is due has to wake it.
             state.wakes_at = Some(now);
         });
