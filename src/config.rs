@@ -61,6 +61,8 @@ pub struct Downstream {
     pub bearer_token_file: PathBuf,
     /// For `https://`.
     pub tls: Tls,
+    /// Whether what changes or administers the server is passed on.
+    pub allow_writes: bool,
 }
 
 /// Who sends queries downstream.
@@ -126,6 +128,7 @@ impl Default for Downstream {
             basic_auth: None,
             bearer_token_file: PathBuf::new(),
             tls: Tls::default(),
+            allow_writes: false,
         }
     }
 }
@@ -169,6 +172,31 @@ pub struct Cache {
     pub out_of_order_ttl: Duration,
     /// Request headers, besides the built-in ones, by which the downstream tells callers apart.
     pub key_headers: Vec<String>,
+    /// Whether the queries of alert rules may be answered from the cache.
+    pub alerts: bool,
+    /// Answers that are kept whole.
+    pub whole: Whole,
+}
+
+/// Answers that are kept whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Whole {
+    /// What they may weigh in this process.
+    #[serde(deserialize_with = "size")]
+    pub max_bytes: u64,
+    /// How long instant queries at a past time hold.
+    #[serde(deserialize_with = "duration")]
+    pub instant_ttl: Duration,
+    /// How long series, labels and label values of a past range hold.
+    #[serde(deserialize_with = "duration")]
+    pub labels_ttl: Duration,
+}
+
+impl Default for Whole {
+    fn default() -> Self {
+        Self { max_bytes: 256 << 20, instant_ttl: Duration::from_mins(10), labels_ttl: Duration::from_mins(10) }
+    }
 }
 
 impl Default for Cache {
@@ -181,6 +209,8 @@ impl Default for Cache {
             out_of_order_window: Duration::ZERO,
             out_of_order_ttl: Duration::from_mins(10),
             key_headers: Vec::new(),
+            alerts: false,
+            whole: Whole::default(),
         }
     }
 }

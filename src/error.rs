@@ -96,6 +96,11 @@ impl ApiError {
         Self::new(ErrorKind::Timeout, message)
     }
 
+    /// Whether a second try, not bound to somebody else's luck, may fare better.
+    pub fn is_of_the_moment(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::BadGateway)
+    }
+
     /// The body that Prometheus would send.
     pub fn to_json(&self) -> String {
         let message = serde_json::Value::from(self.message.as_str());

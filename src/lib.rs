@@ -15,6 +15,7 @@ pub mod model;
 pub mod config;
 pub mod promql;
 // The request.
+pub mod api;
 pub mod request;
 pub mod verdict;
 // Texts.
@@ -34,3 +35,4 @@ pub mod cli;
 pub mod http;
 pub mod pipeline;
 pub mod querier;
+pub mod whole;

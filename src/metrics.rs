@@ -36,6 +36,17 @@ pub struct ResultLabels {
     pub reason: Word,
 }
 
+/// What became of a question whose answer is taken whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WholeLabels {
+    /// `query`, `listing`, `fact`, `state` …
+    pub endpoint: Word,
+    /// As in [`ResultLabels`].
+    pub status: Word,
+    /// Why it was not a hit; empty for one.
+    pub reason: Word,
+}
+
 /// Which of our handlers answered, and with what code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct HandlerLabels {
@@ -175,6 +186,8 @@ pub struct Metrics {
     pub split_parts: Counter,
     /// Parts that waited for an identical one in flight instead of being asked for.
     pub coalesced: Counter,
+    /// Questions whose answers are taken whole.
+    pub whole: WholeMetrics,
     /// What waits, and who pulls.
     pub queue: QueueMetrics,
     /// Requests sent downstream, by code.
@@ -187,6 +200,40 @@ pub struct Metrics {
     pub downstream_duration: Histogram,
     /// Answers that could not be used, by reason.
     pub downstream_refused: Family<ReasonLabels, Counter>,
+}
+
+/// Questions whose answers are taken whole.
+#[derive(Debug)]
+pub struct WholeMetrics {
+    /// The questions by what became of them.
+    pub answers: Family<WholeLabels, Counter>,
+    /// Those that waited for an identical one in flight instead of being asked.
+    pub coalesced: Counter,
+    /// Answers held in memory.
+    pub entries: Gauge,
+    /// Their bytes.
+    pub bytes: Gauge,
+}
+
+impl WholeMetrics {
+    fn new(table: &mut Registry) -> Self {
+        Self {
+            answers: count(table, "whole_answers", "Questions answered whole, by result", Family::default()),
+            coalesced: count(
+                table,
+                "coalesced_questions",
+                "Questions that waited for an identical one in flight",
+                Counter::default(),
+            ),
+            entries: count(table, "cache_whole_entries", "Whole answers held in memory", Gauge::default()),
+            bytes: measure(
+                table,
+                ("cache_whole_size", Unit::Bytes),
+                "Bytes of whole answers held in memory",
+                Gauge::default(),
+            ),
+        }
+    }
 }
 
 /// What waits in the queue, and who pulls.
@@ -373,6 +420,7 @@ impl Metrics {
                 "Parts that waited for an identical one in flight",
                 Counter::default(),
             ),
+            whole: WholeMetrics::new(table),
             queue: QueueMetrics::new(table),
             downstream_requests: count(
                 table,

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Method;
-use http::header::{HeaderMap, HeaderName};
+use http::header::HeaderMap;
 
-use crate::cache::key::{Identity, Slots};
+use crate::cache::key::{Identity, KeyHeaders, Slots};
 use crate::cache::layer::{CacheKey, ExtentCache};
 use crate::cache::plan::{Lookup, assemble};
 use crate::config::{Config, Limits};
@@ -32,18 +32,6 @@ use crate::split::plan::{SplitPolicy, plan_parts};
 use crate::verdict::{Status, Verdict};
 use crate::wire::response::Writer;
 
-/// Headers by which the servers we know choose an answer: by who calls, and by the form that he accepts.
-const KEY_HEADERS: [&str; 8] = [
-    "accept",
-    "authorization",
-    "cookie",
-    "thanos-tenant",
-    "x-grafana-id",
-    "x-grafana-user",
-    "x-id-token",
-    "x-scope-orgid",
-];
-
 /// A grid of more instants is not looked up, slot by slot: no server answers it anyway.
 const MOST_INSTANTS: u64 = 1 << 20;
 
@@ -59,7 +47,7 @@ pub struct Pipeline {
     parts: Parts,
     downstream: Arc<Downstream>,
     engine: EngineProbe,
-    key_headers: Vec<HeaderName>,
+    key_headers: KeyHeaders,
     namespace: String,
     metrics: Arc<Metrics>,
 }
@@ -119,10 +107,6 @@ impl Pipeline {
         cache: Arc<ExtentCache>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
-        let names = KEY_HEADERS.into_iter().chain(config.cache.key_headers.iter().map(String::as_str));
-        let not_a_name = |name| format!("cache.key_headers: {name:?} is not the name of a header");
-        let key_headers: Result<Vec<_>, _> =
-            names.map(|name| HeaderName::from_bytes(name.as_bytes()).map_err(|_| not_a_name(name))).collect();
         Ok(Self {
             limits: config.limits,
             split: SplitPolicy { interval_ms: millis(config.split.interval), max_parts: config.split.max_parts },
@@ -130,7 +114,7 @@ impl Pipeline {
             cache,
             downstream,
             engine: EngineProbe::default(),
-            key_headers: key_headers?,
+            key_headers: KeyHeaders::new(&config.cache)?,
             namespace: config.namespace(),
             metrics,
         })
@@ -241,7 +225,7 @@ impl Pipeline {
     /// What the downstream is, where an answer depends on it.
     async fn engine(&self, path: &str, headers: &Arc<HeaderMap>, context: &Context) -> Engine {
         let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_owned());
-        let key = EngineKey { path: path.to_owned(), headers: self.key_headers(headers).map(owned).collect() };
+        let key = EngineKey { path: path.to_owned(), headers: self.key_headers.of(headers).map(owned).collect() };
         self.engine.known(&self.downstream, key, headers, context).await
     }
 
@@ -254,14 +238,8 @@ impl Pipeline {
         }
     }
 
-    /// The headers by which a server chooses an answer.
-    fn key_headers<'h>(&'h self, headers: &'h HeaderMap) -> impl Iterator<Item = (&'h str, &'h [u8])> {
-        let values = |name: &'h HeaderName| headers.get_all(name).into_iter().map(move |value| (name, value));
-        self.key_headers.iter().flat_map(values).map(|(name, value)| (name.as_str(), value.as_bytes()))
-    }
-
     fn key(&self, asked: &Asked) -> CacheKey {
-        let headers: Vec<_> = self.key_headers(&asked.headers).collect();
+        let headers: Vec<_> = self.key_headers.of(&asked.headers).collect();
         let PlannedQuery { query, pinned, .. } = &asked.planned;
         let slots = Slots::new(&query.grid, self.split.interval_ms);
         let scope = (self.namespace.as_str(), &asked.context.tenant, asked.path.as_str());

@@ -80,45 +80,6 @@ pub struct Caller {
     pub is_alert: bool,
 }
 
-/// A question of the query API: what queriers answer, and what waits in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueryApi {
-    /// `query`, `query_exemplars`.
-    Instant,
-    /// `query_range`.
-    Range,
-    /// `read`.
-    RemoteRead,
-    /// Labels, series, metadata, the text of a query, the version of the server.
-    Metadata,
-}
-
-impl QueryApi {
-    /// Which question a request asks, by its method and its path, whatever prefix that has.
-    pub fn of(method: &Method, path: &str) -> Option<Self> {
-        if !matches!(*method, Method::GET | Method::POST) {
-            return None;
-        }
-        match Self::path(path)?.strip_prefix("/api/v1/")? {
-            "query" | "query_exemplars" => Some(Self::Instant),
-            "query_range" => Some(Self::Range),
-            "read" => Some(Self::RemoteRead),
-            "format_query" | "parse_query" | "labels" | "series" | "metadata" | "status/buildinfo" => {
-                Some(Self::Metadata)
-            }
-            label => {
-                let name = label.strip_prefix("label/")?.strip_suffix("/values")?;
-                (!name.is_empty() && !name.contains('/')).then_some(Self::Metadata)
-            }
-        }
-    }
-
-    /// What of a path is the server's own: from its last `/api/v1/` on.
-    pub fn path(path: &str) -> Option<&str> {
-        path.rfind("/api/v1/").map(|at| &path[at..])
-    }
-}
-
 /// A request as it is sent downstream: all of it, so that it can be sent again.
 #[derive(Clone, Debug)]
 pub struct Outgoing {

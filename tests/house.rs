@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 10] = [
     ("words", &["error.rs", "jitter.rs", "model/", "sched/shuffle.rs"]),
     ("facts", &["config.rs", "promql/"]),
-    ("the request", &["request.rs", "verdict.rs"]),
+    ("the request", &["api.rs", "request.rs", "verdict.rs"]),
     ("texts", &["wire/", "merge.rs"]),
     (
         "decisions",
@@ -20,6 +20,7 @@ const FLOORS: [(&str, &[&str]); 10] = [
             "cache/page.rs",
             "cache/codec.rs",
             "cache/purge.rs",
+            "cache/terms.rs",
             "sched/queue/",
             "sched/health.rs",
             "sched/budget.rs",
@@ -39,10 +40,11 @@ const FLOORS: [(&str, &[&str]); 10] = [
             "cache/behind.rs",
             "cache/shared.rs",
             "cache/layer.rs",
+            "cache/whole.rs",
         ],
     ),
     ("dispatch", &["split/layer.rs", "split/part.rs"]),
-    ("shell", &["pipeline.rs", "http/", "querier/", "cli/", "main.rs"]),
+    ("shell", &["pipeline.rs", "whole.rs", "http/", "querier/", "cli/", "main.rs"]),
 ];
 
 /// Floors whose files decide: no clock, no I/O, no metrics, nothing async.

@@ -8,14 +8,21 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+use http::header::HeaderName;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::config;
 use crate::model::grid::StepGrid;
+use crate::model::params::{Pair, Params};
 use crate::model::tenant::TenantId;
 use crate::request::RangeQuery;
 
 /// Part of every key: entries written in another form are never found.
 const FORMAT_VERSION: u8 = 2;
+
+/// The same, for answers that are kept whole: no identity of theirs is one of a range query.
+const WHOLE_VERSION: u8 = 129;
 
 /// Parameters that are answered here or stand in the key in another form, or that cannot change a successful answer.
 const NOT_IN_KEY: [&str; 6] = ["query", "start", "end", "step", "limit", "timeout"];
@@ -41,34 +48,28 @@ impl Identity {
         headers: &[(&str, &[u8])],
     ) -> Self {
         let grid = &query.grid;
-        let mut bytes = vec![FORMAT_VERSION];
-        let mut part = |text: &[u8]| {
-            bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(text);
-        };
-        part(namespace.as_bytes());
-        part(tenant.as_str().as_bytes());
-        part(path.as_bytes());
-        part(text.as_bytes());
+        let mut list = List::of(FORMAT_VERSION);
+        list.texts([namespace, tenant.as_str(), path, text]);
         let kind = i64::from(query.is_one_instant());
         for number in [grid.step().ms(), grid.phase_ms(), slots.width_ms, kind] {
-            part(&number.to_le_bytes());
+            list.part(&number.to_le_bytes());
         }
-        part(&(headers.len() as u64).to_le_bytes());
-        for (name, value) in headers {
-            part(name.as_bytes());
-            part(value);
-        }
-        // Values of one name keep their order, for it can matter; the order of names cannot.
-        let mut params: Vec<_> =
-            query.params.pairs().iter().filter(|p| !NOT_IN_KEY.contains(&p.name.as_str())).collect();
-        params.sort_by(|a, b| a.name.cmp(&b.name));
-        for pair in params {
-            part(pair.name.as_bytes());
-            part(pair.value.as_bytes());
-        }
-        let hash = xxh3_128(&bytes);
-        Self { bytes: bytes.into(), hash }
+        list.headers(headers);
+        list.params(&query.params, &NOT_IN_KEY);
+        list.identity()
+    }
+
+    /// The identity of a question whose answer is kept whole: it has every parameter but `timeout`.
+    pub fn of_whole(
+        (namespace, tenant, path): (&str, &TenantId, &str),
+        params: &Params,
+        headers: &[(&str, &[u8])],
+    ) -> Self {
+        let mut list = List::of(WHOLE_VERSION);
+        list.texts([namespace, tenant.as_str(), path, params.get("query")]);
+        list.headers(headers);
+        list.params(params, &["timeout"]);
+        list.identity()
     }
 
     /// An identity whose hash is that of every other one made so.
@@ -85,6 +86,11 @@ impl Identity {
     /// The whole identity, as it is repeated in each entry.
     pub fn bytes(&self) -> &Arc<[u8]> {
         &self.bytes
+    }
+
+    /// What it is found by.
+    pub fn hash(&self) -> u128 {
+        self.hash
     }
 
     /// Where the entries of this query lie in a shared tier.
@@ -108,6 +114,81 @@ impl Identity {
         }
         let [_namespace, tenant, _path, text] = parts;
         Some((tenant, text))
+    }
+}
+
+/// Headers by which the servers we know choose an answer: by who calls, and by the form that he accepts.
+const KEY_HEADERS: [&str; 8] = [
+    "accept",
+    "authorization",
+    "cookie",
+    "thanos-tenant",
+    "x-grafana-id",
+    "x-grafana-user",
+    "x-id-token",
+    "x-scope-orgid",
+];
+
+/// The request headers that are part of every identity.
+#[derive(Clone, Debug)]
+pub struct KeyHeaders(Vec<HeaderName>);
+
+impl KeyHeaders {
+    /// The built-in ones and those that are configured.
+    pub fn new(options: &config::Cache) -> Result<Self, String> {
+        let names = KEY_HEADERS.into_iter().chain(options.key_headers.iter().map(String::as_str));
+        let not_a_name = |name| format!("cache.key_headers: {name:?} is not the name of a header");
+        let names = names.map(|name| HeaderName::from_bytes(name.as_bytes()).map_err(|_| not_a_name(name)));
+        names.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What a request says in them.
+    pub fn of<'h>(&'h self, headers: &'h HeaderMap) -> impl Iterator<Item = (&'h str, &'h [u8])> {
+        let values = |name: &'h HeaderName| headers.get_all(name).into_iter().map(move |value| (name, value));
+        self.0.iter().flat_map(values).map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+}
+
+/// Parts one after the other, each with its length before it.
+struct List(Vec<u8>);
+
+impl List {
+    fn of(version: u8) -> Self {
+        Self(vec![version])
+    }
+
+    fn part(&mut self, text: &[u8]) {
+        self.0.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(text);
+    }
+
+    fn texts(&mut self, texts: [&str; 4]) {
+        for text in texts {
+            self.part(text.as_bytes());
+        }
+    }
+
+    fn headers(&mut self, headers: &[(&str, &[u8])]) {
+        self.part(&(headers.len() as u64).to_le_bytes());
+        for (name, value) in headers {
+            self.part(name.as_bytes());
+            self.part(value);
+        }
+    }
+
+    /// Values of one name keep their order, for it can matter; the order of names cannot, nor that of selectors.
+    fn params(&mut self, params: &Params, without: &[&str]) {
+        let mut pairs: Vec<_> = params.pairs().iter().filter(|pair| !without.contains(&pair.name.as_str())).collect();
+        let selector = |pair: &Pair| if pair.name == "match[]" { pair.value.clone() } else { String::new() };
+        pairs.sort_by_cached_key(|pair| (pair.name.clone(), selector(pair)));
+        for pair in pairs {
+            self.part(pair.name.as_bytes());
+            self.part(pair.value.as_bytes());
+        }
+    }
+
+    fn identity(self) -> Identity {
+        Identity { hash: xxh3_128(&self.0), bytes: self.0.into() }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod key;
 pub mod page;
 pub mod plan;
 pub mod purge;
+pub mod terms;
 
 pub mod behind;
 pub mod coalesce;
@@ -14,3 +15,4 @@ pub mod purger;
 pub mod remote;
 pub mod shared;
 pub mod store;
+pub mod whole;

@@ -141,6 +141,17 @@ impl Rules {
         slot.extents().iter().any(is_gone).then(|| slot.without(is_gone))
     }
 
+    /// Whether an answer that is kept whole was purged: it speaks of the time from `from` to `to`.
+    pub fn is_purged(&self, identity: &[u8], (from, to): (Timestamp, Timestamp), fetched_at: Timestamp) -> bool {
+        let Some((tenant, query)) = Identity::tenant_and_text(identity) else { return false };
+        self.0.iter().any(|rule| {
+            fetched_at.ms() <= rule.at_ms
+                && from.ms() <= rule.end_ms
+                && to.ms() >= rule.start_ms
+                && rule.is_about(tenant, query)
+        })
+    }
+
     /// As they are kept with the shared entries: a checksum, and the rules.
     pub fn encode(&self) -> Vec<u8> {
         let rules = serde_json::to_vec(&*self.0).expect("rules are plain values");

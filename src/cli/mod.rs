@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::downstream::endpoints;
-use crate::http::{App, router, server};
+use crate::http::cors::Cors;
+use crate::http::{App, Door, router, server};
 use crate::querier;
 use crate::sched::grpc;
 
@@ -46,6 +47,9 @@ struct Args {
     /// Whether POST /promfront/api/v1/purge is there for everybody who can reach this address.
     #[arg(long = "web.enable-admin-api")]
     admin_api: bool,
+    /// Which origins' pages may read answers in a browser: a regular expression for the whole origin.
+    #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*")]
+    cors_origin: String,
     /// What is logged.
     #[arg(long = "log.level", global = true, value_name = "LEVEL", default_value = "info")]
     log_level: log::Level,
@@ -89,7 +93,8 @@ fn serve(args: &Args) -> Result<(), String> {
     let config = configure(args)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"))?;
     runtime.block_on(async {
-        let app = App::new(&config, args.admin_api)?;
+        let door = Door { has_admin_api: args.admin_api, cors: Cors::parse(&args.cors_origin)? };
+        let app = App::new(&config, door)?;
         let address = &args.listen_address;
         let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;

@@ -21,7 +21,7 @@ use super::body::{Sink, SinkError};
 use super::connect::root_cause;
 use super::endpoint::SendError;
 use super::endpoints::Endpoints;
-use super::headers::{forwarded, names_no_store};
+use super::headers::{date, forwarded, is_no_store};
 use crate::config::Limits;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{CodeLabels, Metrics};
@@ -80,20 +80,24 @@ pub struct Answer {
 impl Answer {
     /// Whether the body is JSON, as far as the server says. Some servers have other codecs, and clients that ask for them.
     pub fn is_json(&self) -> bool {
-        let kind = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with(b"application/json"))
+        is_json(&self.headers)
     }
 
     /// What the server's clock said.
     pub fn date(&self) -> Option<Timestamp> {
-        Timestamp::parse_http_date(self.headers.get(header::DATE)?.to_str().ok()?)
+        date(&self.headers)
     }
 
     /// Whether the server forbids to keep it.
     pub fn is_no_store(&self) -> bool {
-        let directives = self.headers.get_all(header::CACHE_CONTROL).into_iter();
-        directives.filter_map(|value| value.to_str().ok()).any(names_no_store)
+        is_no_store(&self.headers)
     }
+}
+
+/// Whether a body is JSON, as far as its headers say.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with(b"application/json"))
 }
 
 /// Everything that can be asked.
@@ -117,6 +121,10 @@ impl Downstream {
     ) -> Self {
         let max_response_bytes = limits.max_response_bytes;
         Self { dispatcher, endpoints, turn: AtomicUsize::new(0), max_response_bytes, metrics }
+    }
+
+    pub(super) fn dispatcher(&self) -> &Arc<Dispatcher> {
+        &self.dispatcher
     }
 
     /// Asks for a range part and collects its whole answer.
@@ -221,7 +229,7 @@ async fn collect(headers: &HeaderMap, mut body: AnyBody, limit: u64) -> Result<B
     sink.finish().map_err(|problem| refused(&problem))
 }
 
-fn unusable(problem: &str) -> ApiError {
+pub(super) fn unusable(problem: &str) -> ApiError {
     ApiError::new(ErrorKind::BadGateway, format!("the answer of the downstream can't be used: {problem}"))
 }
 
@@ -233,6 +241,9 @@ fn refused(problem: &SinkError) -> ApiError {
     }
 }
 
-async fn in_time<T>(deadline: Instant, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+pub(super) async fn in_time<T>(
+    deadline: Instant,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
     tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(ApiError::too_late()))
 }

@@ -2,16 +2,19 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::model::time::Timestamp;
 use crate::wire::hop::HOP_BY_HOP;
 
-/// Headers of the client's request that do not fit a part of it: they speak of its own body or its own cached copy.
-const NOT_FOR_PARTS: [HeaderName; 11] = [
+/// Headers of the client's request that do not fit a part of it: they speak of its own body, its
+/// own cached copy, or the page that it is from.
+const NOT_FOR_PARTS: [HeaderName; 12] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
     header::ACCEPT_ENCODING,
     header::EXPECT,
+    header::ORIGIN,
     header::RANGE,
     header::IF_MATCH,
     header::IF_NONE_MATCH,
@@ -22,6 +25,17 @@ const NOT_FOR_PARTS: [HeaderName; 11] = [
 /// Whether a `Cache-Control` value has the directive `no-store` among its directives.
 pub fn names_no_store(value: &str) -> bool {
     value.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-store"))
+}
+
+/// Whether `Cache-Control` has the directive `no-store`.
+pub fn is_no_store(headers: &HeaderMap) -> bool {
+    let directives = headers.get_all(header::CACHE_CONTROL).into_iter();
+    directives.filter_map(|value| value.to_str().ok()).any(names_no_store)
+}
+
+/// What the server's clock said.
+pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    Timestamp::parse_http_date(headers.get(header::DATE)?.to_str().ok()?)
 }
 
 /// Those of a client's headers that a part is sent with, and that may stand in a key: what `Connection` names is neither.

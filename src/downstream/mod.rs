@@ -10,4 +10,5 @@ pub mod fetch;
 pub mod headers;
 pub mod url;
 mod watched;
+pub mod whole;
 pub mod workers;

@@ -2,6 +2,7 @@
 
 mod caller;
 mod context;
+pub mod cors;
 mod form;
 mod purge;
 mod query;
@@ -21,13 +22,16 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures::FutureExt;
-use http::StatusCode;
 use http::header::{self, HeaderName};
+use http::{Method, StatusCode};
 use tower::util::MapFutureLayer;
 
+use self::cors::Cors;
+use crate::api::Endpoint;
 use crate::cache::layer::ExtentCache;
 use crate::cache::shared::SharedTier;
 use crate::cache::store;
+use crate::cache::whole::WholeAnswers;
 use crate::config::Config;
 use crate::downstream::endpoints::Endpoints;
 use crate::downstream::fetch::Downstream;
@@ -35,9 +39,18 @@ use crate::downstream::workers;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
-use crate::request::QueryApi;
 use crate::sched::dispatch::Dispatcher;
 use crate::verdict::{Status, Verdict};
+use crate::whole::Wholes;
+
+/// What the command line says about the door.
+#[derive(Clone, Debug, Default)]
+pub struct Door {
+    /// Whether what is kept may be purged from outside.
+    pub has_admin_api: bool,
+    /// Which pages of other origins may read.
+    pub cors: Cors,
+}
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -46,19 +59,24 @@ pub struct App {
     dispatcher: Arc<Dispatcher>,
     downstream: Arc<Downstream>,
     cache: Arc<ExtentCache>,
+    answers: Arc<WholeAnswers>,
+    wholes: Wholes,
     metrics: Arc<Metrics>,
     /// The header that says whose a request is, if there are tenants.
     tenant_header: Option<HeaderName>,
     /// How long a range query may take when the client does not say.
     timeout: Duration,
+    /// Whether what changes the server's data is passed on.
+    allows_writes: bool,
     /// Whether what is kept may be purged from outside.
     has_admin_api: bool,
+    cors: Cors,
     is_stopping: AtomicBool,
 }
 
 impl App {
     /// Builds everything from a checked configuration, inside of a tokio runtime. Nothing is waited for.
-    pub fn new(config: &Config, has_admin_api: bool) -> Result<Arc<Self>, String> {
+    pub fn new(config: &Config, door: Door) -> Result<Arc<Self>, String> {
         let metrics = Arc::new(Metrics::new());
         let shared = shared_tier(config)?;
         let dispatcher = Dispatcher::new(config, Arc::clone(&metrics));
@@ -71,6 +89,8 @@ impl App {
         let downstream = Arc::new(downstream);
         let cache = Arc::new(ExtentCache::new(&config.cache, shared, Arc::clone(&metrics)));
         let pipeline = Pipeline::new(config, Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics))?;
+        let answers = Arc::new(WholeAnswers::new(&config.cache.whole, cache.purger(), &metrics));
+        let wholes = Wholes::new(config, Arc::clone(&downstream), Arc::clone(&answers), Arc::clone(&metrics))?;
         let (timeout, is_stopping) = (config.downstream.timeout, AtomicBool::new(false));
         let tenant_header = tenant_header(config)?;
         Ok(Arc::new(Self {
@@ -78,10 +98,14 @@ impl App {
             dispatcher,
             downstream,
             cache,
+            answers,
+            wholes,
             metrics,
             tenant_header,
             timeout,
-            has_admin_api,
+            allows_writes: config.downstream.allow_writes,
+            has_admin_api: door.has_admin_api,
+            cors: door.cors,
             is_stopping,
         }))
     }
@@ -153,6 +177,7 @@ async fn answer_for_a_panic<E>(answering: impl Future<Output = Result<Response, 
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     app.cache.report();
+    app.answers.report();
     app.dispatcher.report();
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics.encode())
         .into_response()
@@ -178,24 +203,26 @@ async fn no_lifecycle() -> Response {
     (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response()
 }
 
-/// The query API is recognised under any path prefix, since a datasource URL may have one.
+/// The API is recognised under any path prefix, since a datasource URL may have one.
 async fn route(State(app): State<Arc<App>>, request: Request) -> Response {
     let began = Instant::now();
-    let is_api = request.uri().path().contains("/api/v1/");
-    let (handler, response) = match QueryApi::of(request.method(), request.uri().path()) {
-        Some(QueryApi::Range) => ("query_range", range::answer(&app, request, began).await),
-        question => {
-            let mut response = match question {
-                Some(question) => query::answer(&app, question, request, began).await,
-                None => pass_through(&app, request).await,
-            };
-            if is_api {
-                reply::annotate(&mut response, &Verdict::new(Status::Bypass, "not-a-range-query"), began);
-            }
-            (if is_api { "api" } else { "other" }, response)
-        }
+    let Some(endpoint) = Endpoint::of(request.uri().path()) else {
+        let response = pass_through(&app, request).await;
+        app.metrics.answered("other", response.status().as_u16(), began.elapsed());
+        return response;
     };
-    app.metrics.answered(handler, response.status().as_u16(), began.elapsed());
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let is_read = matches!(*request.method(), Method::GET | Method::POST);
+    let (mut response, verdict) = match endpoint {
+        _ if request.method() == Method::OPTIONS => {
+            (StatusCode::NO_CONTENT.into_response(), Verdict::new(Status::Bypass, "options"))
+        }
+        Endpoint::Range if is_read => range::answer(&app, request, began).await,
+        _ => query::answer(&app, endpoint, request, began).await,
+    };
+    reply::annotate(&mut response, &verdict, began);
+    app.cors.apply(origin.as_ref(), response.headers_mut());
+    app.metrics.answered(endpoint.as_str(), response.status().as_u16(), began.elapsed());
     response
 }
 

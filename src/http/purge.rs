@@ -20,7 +20,9 @@ use crate::model::time::Timestamp;
 struct Outcome {
     /// Extents of this replica's first tier.
     extents: usize,
-    /// Their bytes.
+    /// Answers that it keeps whole.
+    answers: usize,
+    /// The bytes of both.
     bytes: usize,
     dry_run: bool,
     /// `told`, `pending` (the shared tier does not answer; it is told as soon as it does), or `none` (there is no shared tier).
@@ -56,6 +58,7 @@ async fn purge(app: &App, request: Request) -> Result<Outcome, ApiError> {
     let now = Timestamp::now();
     let (rule, is_dry_run) = read_rule(&params, now)?;
     let purger = app.cache.purger();
+    let (answers, answers_bytes) = app.answers.preview(&rule, now);
     let (found, replicas) = if is_dry_run {
         (purger.preview(&rule, now), None)
     } else {
@@ -66,12 +69,13 @@ async fn purge(app: &App, request: Request) -> Result<Outcome, ApiError> {
             None => "none",
         };
         let [tenant, query, start, end] = ["tenant", "query", "start", "end"].map(|name| params.get(name));
-        tracing::info!(tenant, query, start, end, extents = found.extents, replicas, "purged");
+        tracing::info!(tenant, query, start, end, extents = found.extents, answers, replicas, "purged");
         (found, Some(replicas))
     };
     Ok(Outcome {
         extents: found.extents,
-        bytes: found.bytes,
+        answers,
+        bytes: found.bytes + answers_bytes,
         dry_run: is_dry_run,
         replicas,
         effective_within_seconds: EFFECTIVE_WITHIN.as_secs(),

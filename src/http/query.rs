@@ -1,42 +1,147 @@
-//! The rest of the query API: instant queries, labels, series, remote reads. Each waits in the queue like a part of a range
-//! query, and is answered as it is.
+//! The rest of the API: instant queries, lists of series and labels, the state of the server, what streams, what is refused.
 
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Uri};
 
 use super::{App, context, form, reply};
+use crate::api::{self, Endpoint};
+use crate::downstream::headers::for_parts;
+use crate::error::{ApiError, ErrorKind};
+use crate::metrics::{WholeLabels, Word};
 use crate::model::params::Params;
-use crate::promql;
-use crate::request::QueryApi;
+use crate::request::{Context, Outgoing};
 use crate::sched::dispatch::Standing;
 use crate::sched::dispatch::estimate::Estimate;
+use crate::verdict::{Status, Verdict};
+use crate::whole::Question;
 
-/// Answers one question that is not a range query.
-pub(super) async fn answer(app: &App, question: QueryApi, request: Request, began: Instant) -> Response {
-    let (head, body) = request.into_parts();
-    let (form, body) = match form::read(&head, body).await {
-        Ok(read) => read,
-        Err(error) => return reply::error(&error),
+/// What is answered, and how it came about.
+type Answered = Result<(Response, Verdict), ApiError>;
+
+/// Answers a request for one endpoint of the API that is not a range query.
+pub(super) async fn answer(app: &App, endpoint: Endpoint, request: Request, began: Instant) -> (Response, Verdict) {
+    let is_read = matches!(*request.method(), Method::GET | Method::POST);
+    let answered = match endpoint {
+        Endpoint::Write | Endpoint::Admin if !app.allows_writes => Err(refusal(&request)),
+        Endpoint::Range
+        | Endpoint::Instant
+        | Endpoint::Exemplars
+        | Endpoint::Listing
+        | Endpoint::Fact
+        | Endpoint::State
+        | Endpoint::RemoteRead
+            if is_read =>
+        {
+            question(app, endpoint, request, began).await
+        }
+        _ => stream(app, endpoint, request, began).await,
     };
-    let context = match context::read(app, &head, form.as_ref(), began) {
-        Ok(context) => context,
-        Err(error) => return reply::error(&error),
-    };
-    let estimate = estimate(question, form.as_ref());
-    let standing = Standing::new(&context, estimate, context::fingerprint(&context, &head, &body));
-    match app.downstream.forward_whole(&head, body, context.deadline, standing).await {
-        Ok(response) => response,
-        Err(error) => reply::error(&error),
-    }
+    let (response, verdict) = answered.unwrap_or_else(|error| {
+        let verdict = Verdict::new(Status::Error, error.kind.error_type());
+        (reply::error(&error), verdict)
+    });
+    let (status, reason) = (Word(verdict.status.as_str()), Word(verdict.reason));
+    app.metrics.whole.answers.get_or_create(&WholeLabels { endpoint: Word(endpoint.as_str()), status, reason }).inc();
+    (response, verdict)
 }
 
-fn estimate(question: QueryApi, form: Option<&Params>) -> Estimate {
-    let facts = || form.and_then(|form| promql::read(form.get("query")).ok());
-    match question {
-        QueryApi::Instant => Estimate::of_query(1, facts().map_or(0, |facts| facts.widest_range_ms())),
-        QueryApi::Range | QueryApi::RemoteRead => Estimate::of_raw_samples(),
-        QueryApi::Metadata => Estimate::of_metadata(),
+/// A question that can be read: kept, shared, or at least queued.
+async fn question(app: &App, endpoint: Endpoint, request: Request, began: Instant) -> Answered {
+    let (mut head, body) = request.into_parts();
+    let (params, mut body) = form::read(&head, body).await?;
+    let context = context::read(app, &head, params.as_ref(), began)?;
+    let Some(params) = params else {
+        return hand_on(app, endpoint, &head, body, &context, "not-understood").await;
+    };
+    if endpoint == Endpoint::RemoteRead {
+        return hand_on(app, endpoint, &head, body, &context, "stream").await;
     }
+    if head.method == Method::POST && api::is_get_only(head.uri.path()) {
+        body = Bytes::new();
+        turn_into_get(&mut head, &params)?;
+    }
+    // What is evaluated at the moment at which it is asked is nobody else's answer.
+    if endpoint == Endpoint::Instant && params.get("time").is_empty() {
+        return hand_on(app, endpoint, &head, body, &context, "no-time").await;
+    }
+    let mut headers = for_parts(&head.headers);
+    if head.method == Method::POST {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    }
+    let outgoing = Outgoing {
+        method: head.method.clone(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers,
+        body,
+    };
+    let question = Question { endpoint, params, outgoing, context, bypass: None };
+    let (answer, verdict) = app.wholes.answer(question).await;
+    let response = match answer {
+        Ok(answer) => reply::whole(&head.headers, &answer),
+        Err(error) => reply::error(&error),
+    };
+    Ok((response, verdict))
+}
+
+/// The server behind knows the question as `GET` only: all parameters move into the URL.
+fn turn_into_get(head: &mut Parts, params: &Params) -> Result<(), ApiError> {
+    let (path, query) = (head.uri.path(), params.to_url_query());
+    let uri = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    head.uri = Uri::try_from(uri).map_err(|error| {
+        ApiError::new(ErrorKind::BadData, format!("the parameters do not fit into a URL, which this needs: {error}"))
+    })?;
+    head.method = Method::GET;
+    head.headers.remove(header::CONTENT_TYPE);
+    Ok(())
+}
+
+/// Handed on as it came, and its answer as it comes.
+async fn hand_on(
+    app: &App,
+    endpoint: Endpoint,
+    head: &Parts,
+    body: Bytes,
+    context: &Context,
+    reason: &'static str,
+) -> Answered {
+    let verdict = Verdict::new(Status::Bypass, reason);
+    if !endpoint.waits_in_queue() {
+        let request = Request::from_parts(head.clone(), Body::from(body));
+        return Ok((app.downstream.forward(request).await?, verdict));
+    }
+    let estimate = match endpoint {
+        Endpoint::Instant => Estimate::of_query(1, 0),
+        Endpoint::Range | Endpoint::RemoteRead => Estimate::of_raw_samples(),
+        _ => Estimate::of_metadata(),
+    };
+    let standing = Standing::new(context, estimate, context::fingerprint(context, head, &body));
+    let response = app.downstream.forward_whole(head, body, context.deadline, standing).await?;
+    Ok((response, verdict))
+}
+
+/// What has no end, or is not known, is not even read.
+async fn stream(app: &App, endpoint: Endpoint, request: Request, began: Instant) -> Answered {
+    let (head, body) = request.into_parts();
+    context::read(app, &head, None, began)?;
+    let reason = if endpoint == Endpoint::Unknown { "unknown" } else { "stream" };
+    let response = app.downstream.forward(Request::from_parts(head, body)).await?;
+    Ok((response, Verdict::new(Status::Bypass, reason)))
+}
+
+fn refusal(request: &Request) -> ApiError {
+    let message = format!(
+        "{} {} is not passed on: promfront stands before the server for reading only; send it to the server itself, or \
+         set downstream.allow_writes to have writes and administration passed on",
+        request.method(),
+        request.uri().path()
+    );
+    ApiError::new(ErrorKind::NotFound, message)
 }

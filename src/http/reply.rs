@@ -1,13 +1,14 @@
 //! Answers and errors as HTTP responses, and the headers that tell what happened.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use flate2::Compression;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use futures::stream;
 use http::StatusCode;
@@ -15,6 +16,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::downstream::fetch::Answer;
 use crate::error::ApiError;
+use crate::model::whole::{Packing, WholeAnswer};
 use crate::verdict::Verdict;
 
 /// What came of the query, in words.
@@ -49,6 +51,54 @@ pub(super) fn answer(asked: &HeaderMap, chunks: Vec<Bytes>, is_no_store: bool) -
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
+}
+
+/// An answer as the server gave it, packed if the client takes it so.
+pub(super) fn whole(asked: &HeaderMap, answer: &WholeAnswer) -> Response {
+    let wants_gzip = accepts_gzip(asked);
+    let is_large = answer.plain_bytes >= COMPRESS_FROM as u64;
+    let (body, length, is_packed) = match (answer.packing, wants_gzip) {
+        (Packing::Gzip, true) => (Body::from(answer.body.clone()), Some(answer.body.len() as u64), true),
+        (Packing::Gzip, false) => (body(Unpacked::new(answer.body.clone())), Some(answer.plain_bytes), false),
+        (Packing::Plain, true) if is_large => (body(Gzip::new(vec![answer.body.clone()])), None, true),
+        (Packing::Plain, _) => (Body::from(answer.body.clone()), Some(answer.plain_bytes), false),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.clone_from(&answer.headers);
+    if is_packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if is_large || is_packed {
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    if let Some(length) = length.filter(|_| answer.status != StatusCode::NO_CONTENT) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
+}
+
+/// Unpacks a gzip stream as it is taken. It was unpacked once before, so it is sound.
+struct Unpacked {
+    stream: MultiGzDecoder<bytes::buf::Reader<Bytes>>,
+}
+
+impl Unpacked {
+    fn new(packed: Bytes) -> Self {
+        Self { stream: MultiGzDecoder::new(packed.reader()) }
+    }
+}
+
+impl Iterator for Unpacked {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut chunk = Vec::with_capacity(COMPRESSED_CHUNK);
+        let limit = COMPRESSED_CHUNK as u64;
+        self.stream.by_ref().take(limit).read_to_end(&mut chunk).expect("it was unpacked when it came");
+        (!chunk.is_empty()).then(|| chunk.into())
+    }
 }
 
 fn body(chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Body {

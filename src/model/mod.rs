@@ -8,3 +8,4 @@ pub mod response;
 pub mod series;
 pub mod tenant;
 pub mod time;
+pub mod whole;

@@ -71,6 +71,12 @@ impl Params {
         &self.pairs
     }
 
+    /// All of them in a URL, with their own bytes, so that Go reads there what it read here.
+    pub fn to_url_query(&self) -> String {
+        let raw: Vec<&str> = self.pairs.iter().map(|pair| pair.raw.as_str()).collect();
+        raw.join("&")
+    }
+
     /// The same request with other values: a parameter in `replaced` stands once, where the value that counted stood;
     /// `None` removes it. Everything else keeps its place and its bytes.
     pub fn encode(&self, replaced: &[(&str, Option<&str>)]) -> Encoded {

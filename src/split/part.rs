@@ -105,9 +105,7 @@ impl PartFailure {
     /// Whether a second try, not bound to somebody else's luck, may fare better.
     fn is_of_the_moment(&self) -> bool {
         match self {
-            Self::Ours(error) => {
-                matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::BadGateway)
-            }
+            Self::Ours(error) => error.is_of_the_moment(),
             Self::Theirs(answer) => answer.status.is_server_error(),
             Self::Foreign(_) => false,
         }

@@ -6,3 +6,4 @@ pub mod hop;
 pub mod request;
 pub mod response;
 mod scan;
+pub mod skim;

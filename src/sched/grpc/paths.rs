@@ -7,7 +7,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::request::QueryApi;
+use crate::api::{self, Endpoint};
 
 /// The body of the answer to all other paths.
 pub const NOT_OF_QUERY_API: &str =
@@ -15,8 +15,8 @@ pub const NOT_OF_QUERY_API: &str =
 
 /// The path from `/api/v1/` on, if a querier may be asked for it.
 pub fn of_query_api<'p>(method: &Method, path: &'p str) -> Option<&'p str> {
-    QueryApi::of(method, path)?;
-    QueryApi::path(path).filter(|path| path.split('/').all(is_plain))
+    Endpoint::queued(method, path)?;
+    api::own_path(path).filter(|path| path.split('/').all(is_plain))
 }
 
 /// The URL on a querier's side.

@@ -1,0 +1,178 @@
+//! How long an answer may be kept whole, and why another may not be kept at all.
+//!
+//! It is the rule of the range queries, for answers that cannot be cut: what reads nothing younger than the freshness window is final,
+//! as far as anything is; what reads up to now is not kept, for the next answer may be another. Which instants `series` and
+//! `labels` look at depends on the server's blocks, so their range is taken as it was asked, to the millisecond: there is no
+//! wider range that is known to have the same answer.
+
+use std::time::Duration;
+
+use crate::api::Endpoint;
+use crate::config;
+use crate::model::params::Params;
+use crate::model::time::Timestamp;
+use crate::promql::{self, Facts, WholeRange};
+
+/// The options of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What reads data younger than this is not kept.
+    pub freshness: Duration,
+    /// How long the answers to instant queries hold.
+    pub instant_ttl: Duration,
+    /// How long lists of series and labels hold.
+    pub labels_ttl: Duration,
+    /// What reads data younger than this …
+    pub out_of_order_window: Duration,
+    /// … holds no longer than this.
+    pub out_of_order_ttl: Duration,
+}
+
+/// For how long an answer holds, and which time it speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Counted from its fetch.
+    pub ttl: Duration,
+    /// The first instant that it speaks of.
+    pub from: Timestamp,
+    /// The last one.
+    pub to: Timestamp,
+    /// The last one that it reads.
+    latest: Timestamp,
+}
+
+impl Policy {
+    /// The options, as configured.
+    pub fn new(cache: &config::Cache) -> Self {
+        Self {
+            freshness: cache.freshness,
+            instant_ttl: cache.whole.instant_ttl.min(cache.ttl),
+            labels_ttl: cache.whole.labels_ttl.min(cache.ttl),
+            out_of_order_window: cache.out_of_order_window,
+            out_of_order_ttl: cache.out_of_order_ttl,
+        }
+    }
+
+    /// How long the answer to a question holds that is asked at `now`. `facts` are those of its text, if it has one. The reason
+    /// says why there is nothing to keep, in a word for headers and metrics.
+    pub fn term(
+        &self,
+        endpoint: Endpoint,
+        params: &Params,
+        facts: Option<&Result<Facts, promql::Opaque>>,
+        now: Timestamp,
+    ) -> Result<Term, &'static str> {
+        let term = match endpoint {
+            Endpoint::Instant => self.of_instant(params, facts)?,
+            Endpoint::Listing => self.of_listing(params)?,
+            _ => return Err("not-kept"),
+        };
+        if term.ttl.is_zero() { Err("off") } else { self.hold(term, now) }
+    }
+
+    /// How long an answer of this term holds that was fetched at `now`.
+    pub fn hold(&self, term: Term, now: Timestamp) -> Result<Term, &'static str> {
+        if term.latest >= now.before(self.freshness) {
+            return Err("fresh");
+        }
+        let is_open = term.latest >= now.before(self.out_of_order_window);
+        let ttl = if is_open { term.ttl.min(self.out_of_order_ttl) } else { term.ttl };
+        Ok(Term { ttl, ..term })
+    }
+
+    fn of_instant(&self, params: &Params, facts: Option<&Result<Facts, promql::Opaque>>) -> Result<Term, &'static str> {
+        if params.get("time").is_empty() {
+            return Err("no-time");
+        }
+        if !params.get("stats").is_empty() {
+            // They tell what the evaluation cost, each time anew.
+            return Err("stats");
+        }
+        let time = Timestamp::parse(params.get("time")).ok_or("not-understood")?;
+        let facts = match facts {
+            Some(Ok(facts)) => facts,
+            Some(Err(opaque)) => return Err(opaque.as_str()),
+            None => return Err("not-understood"),
+        };
+        // Those whose reach is not known. The others speak of ranges, and this is one instant.
+        match facts.whole_range(1, 0) {
+            Some(why) if why <= WholeRange::OffsetExpression => return Err(why.as_str()),
+            _ => {}
+        }
+        let latest = Timestamp::from_ms(facts.latest_read_ms(time.ms(), time.ms(), time.ms()));
+        Ok(Term { ttl: self.instant_ttl, from: time, to: time, latest })
+    }
+
+    fn of_listing(&self, params: &Params) -> Result<Term, &'static str> {
+        let time = |name| match params.get(name) {
+            "" => Err("no-range"),
+            text => Timestamp::parse(text).ok_or("not-understood"),
+        };
+        let (from, to) = (time("start")?, time("end")?);
+        Ok(Term { ttl: self.labels_ttl, from, to, latest: to })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 100_000_000;
+
+    fn policy() -> Policy {
+        let text = "cache: {freshness: 10m, out_of_order_window: 2h, out_of_order_ttl: 1m, whole: {labels_ttl: 5m}}";
+        Policy::new(&config::Config::parse(text).expect("sound").cache)
+    }
+
+    fn term(endpoint: Endpoint, params: &str) -> Result<u64, &'static str> {
+        let params = Params::read(Some(params), None).expect("readable");
+        let facts = promql::read(params.get("query"));
+        let term = policy().term(endpoint, &params, Some(&facts), Timestamp::from_ms(NOW_MS));
+        term.map(|term| term.ttl.as_secs())
+    }
+
+    #[test]
+    fn an_instant_is_kept_when_all_that_it_reads_is_past() {
+        for (params, want) in [
+            ("query=up&time=50000", Ok(600)),
+            ("query=up&time=1970-01-01T13:53:20Z", Ok(600)),
+            ("query=up&time=99000", Ok(60)),
+            ("query=up&time=99400", Err("fresh")),
+            ("query=up&time=99399.999", Ok(60)),
+            ("query=up%20offset%20-1h&time=98000", Err("fresh")),
+            ("query=up%20%40%2099999&time=5", Err("fresh")),
+            ("query=up", Err("no-time")),
+            ("query=up&time=-1h", Err("not-understood")),
+            ("query=up&time=5&stats=all", Err("stats")),
+            ("query=up(&time=5", Err("unparsable")),
+            ("query=limitk(1,up)&time=5", Err("limitk")),
+            ("query=up%20smoothed&time=5", Err("smoothed")),
+            ("query=rate(up[5m])%20or%20up&time=5&limit=3", Ok(600)),
+        ] {
+            assert_eq!(term(Endpoint::Instant, params), want, "{params}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_kept_when_its_range_is_past() {
+        for (params, want) in [
+            ("start=1&end=2", Ok(300)),
+            ("start=1&end=99000", Ok(60)),
+            ("start=1&end=99500", Err("fresh")),
+            ("end=2", Err("no-range")),
+            ("start=1", Err("no-range")),
+            ("start=1&end=-5m", Err("not-understood")),
+        ] {
+            assert_eq!(term(Endpoint::Listing, params), want, "{params}");
+        }
+        assert_eq!(term(Endpoint::Fact, "metric=up"), Err("not-kept"));
+    }
+
+    #[test]
+    fn nothing_is_kept_for_no_time() {
+        let config = config::Config::parse("cache: {whole: {labels_ttl: 0s}}").expect("sound");
+        let params = Params::read(Some("start=1&end=2"), None).expect("readable");
+        let term = Policy::new(&config.cache).term(Endpoint::Listing, &params, None, Timestamp::from_ms(NOW_MS));
+        assert_eq!(term, Err("off"));
+    }
+}

@@ -1,0 +1,248 @@
+//! The stages of a question whose answer is taken whole: instant queries, lists of series and labels, the server's own state.
+//!
+//! Down: may its answer be kept? → look up → one in flight → downstream. Up: keep → hand on. The answer is never cut and never
+//! written anew; the bytes of the server are what the client gets, this time and the next.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::api::Endpoint;
+use crate::cache::coalesce::{Coalescer, Joined};
+use crate::cache::key::{Identity, KeyHeaders};
+use crate::cache::terms::{Policy, Term};
+use crate::cache::whole::WholeAnswers;
+use crate::config::Config;
+use crate::downstream::fetch::Downstream;
+use crate::downstream::headers::{date, is_no_store};
+use crate::error::{ApiError, ErrorKind};
+use crate::metrics::Metrics;
+use crate::model::params::Params;
+use crate::model::time::Timestamp;
+use crate::model::whole::WholeAnswer;
+use crate::promql::{self, Facts, Opaque};
+use crate::request::{Context, Outgoing};
+use crate::sched::dispatch::estimate::Estimate;
+use crate::sched::dispatch::{Standing, Submission};
+use crate::verdict::{Status, Verdict};
+
+/// A question, and how its client sent it.
+#[derive(Debug)]
+pub struct Question {
+    /// What is asked for.
+    pub endpoint: Endpoint,
+    /// Its parameters.
+    pub params: Params,
+    /// As it goes downstream.
+    pub outgoing: Outgoing,
+    /// In which circumstances.
+    pub context: Context,
+    /// Why the cache has nothing to do with it.
+    pub bypass: Option<Bypass>,
+}
+
+/// Why a question has nothing to do with the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bypass {
+    /// In a word.
+    pub reason: &'static str,
+    /// Whether it may wait for somebody else's answer.
+    pub may_join: bool,
+}
+
+/// What becomes of a question.
+pub type Answered = (Result<Arc<WholeAnswer>, ApiError>, Verdict);
+
+/// Everything that such a question meets on its way.
+#[derive(Debug)]
+pub struct Wholes {
+    downstream: Arc<Downstream>,
+    answers: Arc<WholeAnswers>,
+    flights: Coalescer<FlightKey, Outcome>,
+    policy: Policy,
+    key_headers: KeyHeaders,
+    namespace: String,
+    max_response_bytes: u64,
+    metrics: Arc<Metrics>,
+}
+
+type Outcome = Result<Arc<WholeAnswer>, ApiError>;
+
+/// A flight is shared by those who ask the same and wait equally long.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FlightKey {
+    identity: Arc<[u8]>,
+    timeout: String,
+}
+
+/// What is decided about a question before it is asked.
+struct Plan {
+    identity: Identity,
+    facts: Option<Result<Facts, Opaque>>,
+    term: Result<Term, &'static str>,
+}
+
+impl Wholes {
+    /// The stages, as configured.
+    pub fn new(
+        config: &Config,
+        downstream: Arc<Downstream>,
+        answers: Arc<WholeAnswers>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            downstream,
+            answers,
+            flights: Coalescer::default(),
+            policy: Policy::new(&config.cache),
+            key_headers: KeyHeaders::new(&config.cache)?,
+            namespace: config.namespace(),
+            max_response_bytes: config.limits.max_response_bytes,
+            metrics,
+        })
+    }
+
+    /// Answers a question.
+    pub async fn answer(&self, question: Question) -> Answered {
+        let plan = self.plan(&question);
+        let bypass = question.bypass;
+        // What is held.
+        if plan.term.is_ok()
+            && bypass.is_none()
+            && let Some(answer) = self.answers.get(&plan.identity, question.context.now)
+        {
+            return (Ok(answer), Verdict::new(Status::Hit, ""));
+        }
+        let (mut status, reason) = match (bypass, plan.term) {
+            (Some(bypass), _) => (Status::Bypass, bypass.reason),
+            (None, Ok(_)) => (Status::Miss, "absent"),
+            (None, Err("fresh")) => (Status::Miss, "fresh"),
+            (None, Err(reason)) => (Status::Bypass, reason),
+        };
+
+        // One in flight.
+        let may_join = bypass.is_none_or(|bypass| bypass.may_join);
+        let deadline = question.context.deadline;
+        let flight = FlightKey {
+            identity: Arc::clone(plan.identity.bytes()),
+            timeout: question.params.get("timeout").to_owned(),
+        };
+        let begin = || self.flight(&question, &plan).run();
+        let outcome = if may_join {
+            let joined = self.flights.join(&flight, begin);
+            let is_first = joined.is_first;
+            match self.landed(deadline, joined).await {
+                Err(error) if !is_first && error.is_of_the_moment() => {
+                    self.landed(deadline, self.flights.join(&flight, begin)).await
+                }
+                outcome => {
+                    if !is_first && status == Status::Miss {
+                        status = Status::Coalesced;
+                    }
+                    outcome
+                }
+            }
+        } else {
+            begin().await
+        };
+        match outcome {
+            Ok(answer) if answer.status.is_success() => (Ok(answer), Verdict::new(status, reason)),
+            Ok(answer) => (Ok(answer), Verdict::new(Status::Error, "downstream")),
+            Err(error) => {
+                let verdict = Verdict::new(Status::Error, error.kind.error_type());
+                (Err(error), verdict)
+            }
+        }
+    }
+
+    fn plan(&self, question: &Question) -> Plan {
+        let Question { endpoint, params, outgoing, context, .. } = question;
+        let headers: Vec<_> = self.key_headers.of(&outgoing.headers).collect();
+        let scope = (self.namespace.as_str(), &context.tenant, outgoing.path.as_str());
+        let identity = Identity::of_whole(scope, params, &headers);
+        let facts = matches!(endpoint, Endpoint::Instant).then(|| promql::read(params.get("query")));
+        let term = self.policy.term(*endpoint, params, facts.as_ref(), context.now);
+        Plan { identity, facts, term }
+    }
+
+    fn flight(&self, question: &Question, plan: &Plan) -> Flight {
+        let Question { endpoint, outgoing, context, bypass, .. } = question;
+        let estimate = match (endpoint, &plan.facts) {
+            (Endpoint::Instant, facts) => {
+                let widest_range_ms = facts.as_ref().and_then(|facts| facts.as_ref().ok()).map(Facts::widest_range_ms);
+                Estimate::of_query(1, widest_range_ms.unwrap_or(0))
+            }
+            _ => Estimate::of_metadata(),
+        };
+        let standing = Standing::new(context, estimate, xxh3_64(plan.identity.bytes()));
+        Flight {
+            downstream: Arc::clone(&self.downstream),
+            answers: Arc::clone(&self.answers),
+            metrics: Arc::clone(&self.metrics),
+            submission: Submission { outgoing: outgoing.clone(), deadline: context.deadline, standing },
+            endpoint: *endpoint,
+            identity: plan.identity.clone(),
+            term: plan.term.ok().filter(|_| bypass.is_none()),
+            policy: self.policy,
+            now: context.now,
+            max_response_bytes: self.max_response_bytes,
+        }
+    }
+
+    /// The outcome of a flight, as long as the request can wait for it.
+    async fn landed(&self, deadline: std::time::Instant, joined: Joined<FlightKey, Outcome>) -> Outcome {
+        if !joined.is_first {
+            self.metrics.whole.coalesced.inc();
+        }
+        match tokio::time::timeout_at(deadline.into(), joined.outcome()).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => {
+                let message = "the answer of the downstream could not be read, which is a fault of promfront's own";
+                Err(ApiError::new(ErrorKind::Internal, message))
+            }
+            Err(_) => Err(ApiError::too_late()),
+        }
+    }
+}
+
+/// The work of one flight: it holds all that it needs, so whoever began it may leave.
+struct Flight {
+    downstream: Arc<Downstream>,
+    answers: Arc<WholeAnswers>,
+    metrics: Arc<Metrics>,
+    submission: Submission,
+    endpoint: Endpoint,
+    identity: Identity,
+    /// For how long the answer may be kept, if it is one.
+    term: Option<Term>,
+    policy: Policy,
+    now: Timestamp,
+    max_response_bytes: u64,
+}
+
+impl Flight {
+    async fn run(self) -> Outcome {
+        let Self { downstream, submission, max_response_bytes, .. } = self;
+        let gathered = if self.endpoint.waits_in_queue() {
+            downstream.ask_whole(submission, max_response_bytes).await?
+        } else {
+            downstream.ask_whole_past_queue(submission, max_response_bytes).await?
+        };
+        let answer = Arc::new(gathered.answer);
+        let Some(term) = self.term else { return Ok(answer) };
+        // By the server's clock if that is behind ours: what is not final there is not final.
+        let fetched_at = date(&gathered.headers).map_or(self.now, |date| date.min(self.now));
+        let verdict = match gathered.verdict {
+            _ if answer.status != StatusCode::OK => return Ok(answer),
+            Err(unkept) => Err(unkept.as_str()),
+            Ok(()) if is_no_store(&gathered.headers) => Err("no-store"),
+            Ok(()) => self.policy.hold(term, fetched_at),
+        };
+        match verdict {
+            Ok(term) => self.answers.put(&self.identity, &answer, term, self.now),
+            Err(reason) => Metrics::count(&self.metrics.cache_not_kept, reason),
+        }
+        Ok(answer)
+    }
+}
