@@ -35,4 +35,5 @@ pub mod cli;
 pub mod http;
 pub mod pipeline;
 pub mod querier;
+pub mod service;
 pub mod whole;

@@ -186,6 +186,8 @@ pub struct Metrics {
     pub split_parts: Counter,
     /// Parts that waited for an identical one in flight instead of being asked for.
     pub coalesced: Counter,
+    /// The configuration that is in force.
+    pub config: ConfigMetrics,
     /// Questions whose answers are taken whole.
     pub whole: WholeMetrics,
     /// What waits, and who pulls.
@@ -200,6 +202,34 @@ pub struct Metrics {
     pub downstream_duration: Histogram,
     /// Answers that could not be used, by reason.
     pub downstream_refused: Family<ReasonLabels, Counter>,
+}
+
+/// The configuration that is in force.
+#[derive(Debug)]
+pub struct ConfigMetrics {
+    /// Whether the last reload put the file's configuration in force.
+    pub successful: Gauge,
+    /// When one last did, in seconds since the epoch.
+    pub success_at: Gauge,
+}
+
+impl ConfigMetrics {
+    fn new(table: &mut Registry) -> Self {
+        Self {
+            successful: count(
+                table,
+                "config_last_reload_successful",
+                "Whether the last reload of the configuration was a success",
+                Gauge::default(),
+            ),
+            success_at: measure(
+                table,
+                ("config_last_reload_success_timestamp", Unit::Seconds),
+                "When the configuration was last loaded with success",
+                Gauge::default(),
+            ),
+        }
+    }
 }
 
 /// Questions whose answers are taken whole.
@@ -420,6 +450,7 @@ impl Metrics {
                 "Parts that waited for an identical one in flight",
                 Counter::default(),
             ),
+            config: ConfigMetrics::new(table),
             whole: WholeMetrics::new(table),
             queue: QueueMetrics::new(table),
             downstream_requests: count(

@@ -44,7 +44,7 @@ const FLOORS: [(&str, &[&str]); 10] = [
         ],
     ),
     ("dispatch", &["split/layer.rs", "split/part.rs"]),
-    ("shell", &["pipeline.rs", "whole.rs", "http/", "querier/", "cli/", "main.rs"]),
+    ("shell", &["pipeline.rs", "whole.rs", "service.rs", "http/", "querier/", "cli/", "main.rs"]),
 ];
 
 /// Floors whose files decide: no clock, no I/O, no metrics, nothing async.

@@ -34,7 +34,7 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ExtentCache {
     memory: Arc<MemoryStore>,
-    shared: Option<Shared>,
+    shared: Option<Arc<Shared>>,
     purger: Arc<Purger>,
     lifetimes: Lifetimes,
     freshness: Duration,
@@ -79,8 +79,30 @@ impl ExtentCache {
         };
         let memory = Arc::new(MemoryStore::new(options.memory.max_bytes, options.ttl, &metrics));
         let purger = Arc::new(Purger::new(Arc::clone(&memory), options.ttl));
-        let shared = shared.map(|tier| Shared::new(tier, lifetimes, &purger, &memory, &metrics));
+        let shared = shared.map(|tier| Arc::new(Shared::new(tier, lifetimes, &purger, &memory, &metrics)));
         Self { memory, shared, purger, lifetimes, freshness: options.freshness, metrics }
+    }
+
+    /// The same tiers, for other options, as far as [`keeps_tiers`](Self::keeps_tiers) allows.
+    #[must_use]
+    pub fn with_options(&self, options: &config::Cache) -> Self {
+        Self {
+            memory: Arc::clone(&self.memory),
+            shared: self.shared.clone(),
+            purger: Arc::clone(&self.purger),
+            lifetimes: self.lifetimes,
+            freshness: options.freshness,
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// Whether what is held stays when the options change from `old` to `new`: how much, how long and where is the same.
+    pub fn keeps_tiers(old: &config::Cache, new: &config::Cache) -> bool {
+        old.memory == new.memory
+            && old.remote == new.remote
+            && old.ttl == new.ttl
+            && old.out_of_order_window == new.out_of_order_window
+            && old.out_of_order_ttl == new.out_of_order_ttl
     }
 
     /// What of a query's grid is held, and what is missing.

@@ -1,6 +1,7 @@
 //! The command line: from arguments to a running server.
 
 mod log;
+mod reloads;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +17,9 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::downstream::endpoints;
 use crate::http::cors::Cors;
+use crate::http::reload::Loader;
 use crate::http::{App, Door, router, server};
+use crate::model::time::parse_duration;
 use crate::querier;
 use crate::sched::grpc;
 
@@ -24,7 +27,7 @@ use crate::sched::grpc;
 const QUERIERS_LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A PromQL query frontend and caching proxy.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "promfront", disable_version_flag = true, args_conflicts_with_subcommands = true)]
 struct Args {
     #[command(subcommand)]
@@ -47,6 +50,15 @@ struct Args {
     /// Whether POST /promfront/api/v1/purge is there for everybody who can reach this address.
     #[arg(long = "web.enable-admin-api")]
     admin_api: bool,
+    /// Whether POST /-/reload and POST /-/quit are there for everybody who can reach this address.
+    #[arg(long = "web.enable-lifecycle")]
+    lifecycle: bool,
+    /// Whether the configuration file is looked at again and again, and loaded when its content has changed.
+    #[arg(long = "config.auto-reload")]
+    auto_reload: bool,
+    /// How often.
+    #[arg(long = "config.auto-reload-interval", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    auto_reload_interval: Duration,
     /// Which origins' pages may read answers in a browser: a regular expression for the whole origin.
     #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*")]
     cors_origin: String,
@@ -62,7 +74,7 @@ struct Args {
 }
 
 /// What else the program can be.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Stands beside a server, pulls queries from frontends (of promfront, or of Cortex) and has that server answer them.
     Querier(querier::Args),
@@ -93,8 +105,17 @@ fn serve(args: &Args) -> Result<(), String> {
     let config = configure(args)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"))?;
     runtime.block_on(async {
-        let door = Door { has_admin_api: args.admin_api, cors: Cors::parse(&args.cors_origin)? };
-        let app = App::new(&config, door)?;
+        let door = Door {
+            has_admin_api: args.admin_api,
+            has_lifecycle: args.lifecycle,
+            cors: Cors::parse(&args.cors_origin)?,
+        };
+        let again = args.clone();
+        let app = App::new(config.clone(), Loader::new(move || configure(&again)), door)?;
+        tokio::spawn(reloads::at_hangup(Arc::clone(&app)));
+        if let Some(file) = args.config_file.clone().filter(|_| args.auto_reload) {
+            tokio::spawn(reloads::at_change(Arc::clone(&app), file, args.auto_reload_interval));
+        }
         let address = &args.listen_address;
         let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
@@ -105,7 +126,10 @@ fn serve(args: &Args) -> Result<(), String> {
         let queriers = Queriers::listen(&config, &app).await?;
         let stopping = app.clone();
         let stop = async move {
-            stop_signal().await;
+            tokio::select! {
+                () = stop_signal() => {}
+                () = stopping.asked_to_quit() => {}
+            }
             stopping.stop();
         };
         let grace = Duration::from_secs(args.shutdown_timeout);
@@ -200,6 +224,11 @@ async fn bind(address: &str) -> io::Result<TcpListener> {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(format!("0.0.0.0{address}")).await,
         bound => bound,
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).filter(|duration| !duration.is_zero());
+    duration.ok_or_else(|| format!("{text:?} is not a duration; write it as 30s, 10m, 1h30m or 7d"))
 }
 
 fn version() -> String {

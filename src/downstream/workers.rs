@@ -13,8 +13,27 @@ use super::fetch::told;
 use crate::sched::dispatch::{Dispatcher, Slot};
 use crate::sched::queue::words::QuerierId;
 
-/// Keeps `max_concurrent` slots at work for each endpoint that there is. Ends when it is dropped.
-pub async fn keep(endpoints: Arc<Endpoints>, dispatcher: Arc<Dispatcher>, max_concurrent: usize) {
+/// Slots at work for the endpoints that there are. When it is dropped they finish what they run, and pull no more.
+#[derive(Debug)]
+pub struct Workers {
+    _stop: watch::Sender<()>,
+}
+
+impl Workers {
+    /// Puts `max_concurrent` slots to work for each endpoint, now and when there are others. Inside of a tokio runtime.
+    pub fn start(endpoints: Arc<Endpoints>, dispatcher: Arc<Dispatcher>, max_concurrent: usize) -> Self {
+        let (stop, stopped) = watch::channel(());
+        tokio::spawn(keep(endpoints, dispatcher, max_concurrent, stopped));
+        Self { _stop: stop }
+    }
+}
+
+async fn keep(
+    endpoints: Arc<Endpoints>,
+    dispatcher: Arc<Dispatcher>,
+    max_concurrent: usize,
+    mut stopped: watch::Receiver<()>,
+) {
     let mut changed = endpoints.changed();
     // Dropping the sender tells the slots of an endpoint to stop.
     let mut at_work: HashMap<Box<str>, (Endpoint, watch::Sender<()>)> = HashMap::new();
@@ -37,8 +56,9 @@ pub async fn keep(endpoints: Arc<Endpoints>, dispatcher: Arc<Dispatcher>, max_co
                 (endpoint.clone(), stop)
             });
         }
-        if changed.changed().await.is_err() {
-            return;
+        tokio::select! {
+            change = changed.changed() => if change.is_err() { return },
+            _ = stopped.changed() => return,
         }
     }
 }

@@ -5,17 +5,23 @@ use std::time::Instant;
 use http::request::Parts;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{App, caller};
+use super::caller;
 use crate::error::ApiError;
 use crate::model::params::Params;
 use crate::model::time::{Timestamp, parse_timeout};
 use crate::request::Context;
+use crate::service::Service;
 
 /// The one reading of the clocks for this request.
-pub(super) fn read(app: &App, head: &Parts, form: Option<&Params>, began: Instant) -> Result<Context, ApiError> {
+pub(super) fn read(
+    service: &Service,
+    head: &Parts,
+    form: Option<&Params>,
+    began: Instant,
+) -> Result<Context, ApiError> {
     let timeout = form.map(|form| form.get("timeout")).filter(|text| !text.is_empty()).and_then(parse_timeout);
-    let deadline = began + timeout.map_or(app.timeout, |timeout| timeout.min(app.timeout));
-    let tenant = caller::tenant(&head.headers, app.tenant_header.as_ref())?;
+    let deadline = began + timeout.map_or(service.timeout(), |timeout| timeout.min(service.timeout()));
+    let tenant = caller::tenant(&head.headers, service.tenant_header.as_ref())?;
     Ok(Context { tenant, now: Timestamp::now(), deadline, caller: caller::read(&head.headers) })
 }
 

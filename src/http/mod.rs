@@ -8,6 +8,7 @@ mod purge;
 mod query;
 mod queues;
 mod range;
+pub mod reload;
 mod reply;
 pub mod server;
 
@@ -15,39 +16,37 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures::FutureExt;
-use http::header::{self, HeaderName};
+use http::header;
 use http::{Method, StatusCode};
 use tower::util::MapFutureLayer;
 
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
 use self::cors::Cors;
+use self::reload::Loader;
 use crate::api::Endpoint;
-use crate::cache::layer::ExtentCache;
-use crate::cache::shared::SharedTier;
-use crate::cache::store;
-use crate::cache::whole::WholeAnswers;
 use crate::config::Config;
-use crate::downstream::endpoints::Endpoints;
-use crate::downstream::fetch::Downstream;
-use crate::downstream::workers;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
 use crate::sched::dispatch::Dispatcher;
+use crate::service::{Foundation, Service};
 use crate::verdict::{Status, Verdict};
-use crate::whole::Wholes;
 
 /// What the command line says about the door.
 #[derive(Clone, Debug, Default)]
 pub struct Door {
     /// Whether what is kept may be purged from outside.
     pub has_admin_api: bool,
+    /// Whether a reload and the end may be asked for from outside.
+    pub has_lifecycle: bool,
     /// Which pages of other origins may read.
     pub cors: Cors,
 }
@@ -55,64 +54,56 @@ pub struct Door {
 /// What the handlers share.
 #[derive(Debug)]
 pub struct App {
-    pipeline: Pipeline,
-    dispatcher: Arc<Dispatcher>,
-    downstream: Arc<Downstream>,
-    cache: Arc<ExtentCache>,
-    answers: Arc<WholeAnswers>,
-    wholes: Wholes,
-    metrics: Arc<Metrics>,
-    /// The header that says whose a request is, if there are tenants.
-    tenant_header: Option<HeaderName>,
-    /// How long a range query may take when the client does not say.
-    timeout: Duration,
-    /// Whether what changes the server's data is passed on.
-    allows_writes: bool,
-    /// Whether what is kept may be purged from outside.
-    has_admin_api: bool,
-    cors: Cors,
+    /// What is in force.
+    service: RwLock<Arc<Service>>,
+    foundation: Foundation,
+    loader: Loader,
+    door: Door,
+    quit: Notify,
     is_stopping: AtomicBool,
 }
 
 impl App {
-    /// Builds everything from a checked configuration, inside of a tokio runtime. Nothing is waited for.
-    pub fn new(config: &Config, door: Door) -> Result<Arc<Self>, String> {
+    /// Builds everything from a checked configuration, inside of a tokio runtime. Nothing is waited for. `loader`: where the next
+    /// one comes from.
+    pub fn new(config: Config, loader: Loader, door: Door) -> Result<Arc<Self>, String> {
         let metrics = Arc::new(Metrics::new());
-        let shared = shared_tier(config)?;
-        let dispatcher = Dispatcher::new(config, Arc::clone(&metrics));
-        let endpoints = endpoints(config)?;
-        if let Some(endpoints) = &endpoints {
-            let max_concurrent = config.downstream.max_concurrent;
-            tokio::spawn(workers::keep(Arc::clone(endpoints), Arc::clone(&dispatcher), max_concurrent));
-        }
-        let downstream = Downstream::new(Arc::clone(&dispatcher), endpoints, &config.limits, Arc::clone(&metrics));
-        let downstream = Arc::new(downstream);
-        let cache = Arc::new(ExtentCache::new(&config.cache, shared, Arc::clone(&metrics)));
-        let pipeline = Pipeline::new(config, Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics))?;
-        let answers = Arc::new(WholeAnswers::new(&config.cache.whole, cache.purger(), &metrics));
-        let wholes = Wholes::new(config, Arc::clone(&downstream), Arc::clone(&answers), Arc::clone(&metrics))?;
-        let (timeout, is_stopping) = (config.downstream.timeout, AtomicBool::new(false));
-        let tenant_header = tenant_header(config)?;
-        Ok(Arc::new(Self {
-            pipeline,
-            dispatcher,
-            downstream,
-            cache,
-            answers,
-            wholes,
-            metrics,
-            tenant_header,
-            timeout,
-            allows_writes: config.downstream.allow_writes,
-            has_admin_api: door.has_admin_api,
-            cors: door.cors,
-            is_stopping,
-        }))
+        let dispatcher = Dispatcher::new(&config, Arc::clone(&metrics));
+        let foundation = Foundation { dispatcher, metrics };
+        let service = Service::build(config, &foundation, None)?;
+        let app = Self {
+            service: RwLock::new(Arc::new(service)),
+            foundation,
+            loader,
+            door,
+            quit: Notify::new(),
+            is_stopping: AtomicBool::new(false),
+        };
+        app.report_reload();
+        Ok(Arc::new(app))
+    }
+
+    /// What is in force. A request asks once.
+    pub fn service(&self) -> Arc<Service> {
+        Arc::clone(&self.service.read())
+    }
+
+    fn replace(&self, service: Service) -> Arc<Service> {
+        std::mem::replace(&mut *self.service.write(), Arc::new(service))
     }
 
     /// Where requests wait.
     pub fn dispatcher(&self) -> &Arc<Dispatcher> {
-        &self.dispatcher
+        &self.foundation.dispatcher
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.foundation.metrics
+    }
+
+    /// Resolves when the end was asked for from outside.
+    pub async fn asked_to_quit(&self) {
+        self.quit.notified().await;
     }
 
     /// From now on `/-/ready` says no.
@@ -122,33 +113,8 @@ impl App {
 
     /// The last thing that is done.
     pub async fn finish(&self) {
-        self.cache.finish_writing().await;
+        self.service().cache.finish_writing().await;
     }
-}
-
-fn tenant_header(config: &Config) -> Result<Option<HeaderName>, String> {
-    if !config.multitenancy.enabled {
-        return Ok(None);
-    }
-    let name = &config.multitenancy.header;
-    let parsed = HeaderName::from_bytes(name.as_bytes());
-    parsed.map(Some).map_err(|_| format!("multitenancy.header: {name:?} is not the name of a header"))
-}
-
-/// Servers of our own, if there are any.
-fn endpoints(config: &Config) -> Result<Option<Arc<Endpoints>>, String> {
-    if !config.downstream.mode.has_workers() {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(Endpoints::open(&config.downstream, &config.discovery)?)))
-}
-
-/// The shared tier, if one is configured.
-fn shared_tier(config: &Config) -> Result<Option<SharedTier>, String> {
-    let Some(remote) = &config.cache.remote else { return Ok(None) };
-    let opened = store::open(remote, &config.discovery)?;
-    let namespace = config.namespace();
-    Ok(opened.map(|(store, timeout)| SharedTier::new(store, timeout, remote.max_queued_bytes, namespace)))
 }
 
 /// All routes.
@@ -157,8 +123,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(|| async { "promfront is Healthy.\n" }))
         .route("/-/ready", get(ready))
-        .route("/-/reload", any(no_lifecycle))
-        .route("/-/quit", any(no_lifecycle))
+        .route("/-/reload", any(reload::reload))
+        .route("/-/quit", any(reload::quit))
+        .route("/-/runtimeinfo", get(reload::runtime_info))
         .route("/promfront/api/v1/purge", any(purge))
         .route("/promfront/api/v1/queues", get(queues))
         .fallback(route)
@@ -176,10 +143,11 @@ async fn answer_for_a_panic<E>(answering: impl Future<Output = Result<Response, 
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    app.cache.report();
-    app.answers.report();
-    app.dispatcher.report();
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics.encode())
+    let service = app.service();
+    service.cache.report();
+    service.answers.report();
+    app.dispatcher().report();
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics().encode())
         .into_response()
 }
 
@@ -195,12 +163,7 @@ async fn purge(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 async fn queues(State(app): State<Arc<App>>) -> Response {
-    queues::answer(&app.dispatcher.snapshot())
-}
-
-/// Ours, so that a stranger's `POST` never reaches the downstream's.
-async fn no_lifecycle() -> Response {
-    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response()
+    queues::answer(&app.dispatcher().snapshot())
 }
 
 /// The API is recognised under any path prefix, since a datasource URL may have one.
@@ -208,7 +171,7 @@ async fn route(State(app): State<Arc<App>>, request: Request) -> Response {
     let began = Instant::now();
     let Some(endpoint) = Endpoint::of(request.uri().path()) else {
         let response = pass_through(&app, request).await;
-        app.metrics.answered("other", response.status().as_u16(), began.elapsed());
+        app.metrics().answered("other", response.status().as_u16(), began.elapsed());
         return response;
     };
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -217,17 +180,17 @@ async fn route(State(app): State<Arc<App>>, request: Request) -> Response {
         _ if request.method() == Method::OPTIONS => {
             (StatusCode::NO_CONTENT.into_response(), Verdict::new(Status::Bypass, "options"))
         }
-        Endpoint::Range if is_read => range::answer(&app, request, began).await,
-        _ => query::answer(&app, endpoint, request, began).await,
+        Endpoint::Range if is_read => range::answer(&app.service(), request, began).await,
+        _ => query::answer(&app.service(), endpoint, request, began).await,
     };
     reply::annotate(&mut response, &verdict, began);
-    app.cors.apply(origin.as_ref(), response.headers_mut());
-    app.metrics.answered(endpoint.as_str(), response.status().as_u16(), began.elapsed());
+    app.door.cors.apply(origin.as_ref(), response.headers_mut());
+    app.metrics().answered(endpoint.as_str(), response.status().as_u16(), began.elapsed());
     response
 }
 
 async fn pass_through(app: &App, request: Request) -> Response {
-    match app.downstream.forward(request).await {
+    match app.service().downstream.forward(request).await {
         Ok(response) => response,
         Err(error) => reply::error(&error),
     }

@@ -33,7 +33,7 @@ struct Outcome {
 
 /// Answers one purge.
 pub(super) async fn answer(app: &App, request: Request) -> Response {
-    if !app.has_admin_api {
+    if !app.door.has_admin_api {
         return reply::error(&ApiError::new(ErrorKind::Unavailable, "admin APIs disabled"));
     }
     if request.method() != Method::POST {
@@ -57,13 +57,14 @@ async fn purge(app: &App, request: Request) -> Result<Outcome, ApiError> {
     let params = params.ok_or_else(|| bad("the parameters can't be read; send them as a form or in the URL"))?;
     let now = Timestamp::now();
     let (rule, is_dry_run) = read_rule(&params, now)?;
-    let purger = app.cache.purger();
-    let (answers, answers_bytes) = app.answers.preview(&rule, now);
+    let service = app.service();
+    let purger = service.cache.purger();
+    let (answers, answers_bytes) = service.answers.preview(&rule, now);
     let (found, replicas) = if is_dry_run {
         (purger.preview(&rule, now), None)
     } else {
         let found = purger.accept(&rule, now).map_err(|error| bad(&error.to_string()))?;
-        let replicas = match app.cache.tell_purges(now).await {
+        let replicas = match service.cache.tell_purges(now).await {
             Some(true) => "told",
             Some(false) => "pending",
             None => "none",

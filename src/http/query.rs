@@ -10,7 +10,7 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri};
 
-use super::{App, context, form, reply};
+use super::{context, form, reply};
 use crate::api::{self, Endpoint};
 use crate::downstream::headers::for_parts;
 use crate::error::{ApiError, ErrorKind};
@@ -19,6 +19,7 @@ use crate::model::params::Params;
 use crate::request::{Context, Outgoing};
 use crate::sched::dispatch::Standing;
 use crate::sched::dispatch::estimate::Estimate;
+use crate::service::Service;
 use crate::verdict::{Status, Verdict};
 use crate::whole::Question;
 
@@ -26,10 +27,15 @@ use crate::whole::Question;
 type Answered = Result<(Response, Verdict), ApiError>;
 
 /// Answers a request for one endpoint of the API that is not a range query.
-pub(super) async fn answer(app: &App, endpoint: Endpoint, request: Request, began: Instant) -> (Response, Verdict) {
+pub(super) async fn answer(
+    service: &Service,
+    endpoint: Endpoint,
+    request: Request,
+    began: Instant,
+) -> (Response, Verdict) {
     let is_read = matches!(*request.method(), Method::GET | Method::POST);
     let answered = match endpoint {
-        Endpoint::Write | Endpoint::Admin if !app.allows_writes => Err(refusal(&request)),
+        Endpoint::Write | Endpoint::Admin if !service.config.downstream.allow_writes => Err(refusal(&request)),
         Endpoint::Range
         | Endpoint::Instant
         | Endpoint::Exemplars
@@ -39,29 +45,34 @@ pub(super) async fn answer(app: &App, endpoint: Endpoint, request: Request, bega
         | Endpoint::RemoteRead
             if is_read =>
         {
-            question(app, endpoint, request, began).await
+            question(service, endpoint, request, began).await
         }
-        _ => stream(app, endpoint, request, began).await,
+        _ => stream(service, endpoint, request, began).await,
     };
     let (response, verdict) = answered.unwrap_or_else(|error| {
         let verdict = Verdict::new(Status::Error, error.kind.error_type());
         (reply::error(&error), verdict)
     });
     let (status, reason) = (Word(verdict.status.as_str()), Word(verdict.reason));
-    app.metrics.whole.answers.get_or_create(&WholeLabels { endpoint: Word(endpoint.as_str()), status, reason }).inc();
+    service
+        .metrics
+        .whole
+        .answers
+        .get_or_create(&WholeLabels { endpoint: Word(endpoint.as_str()), status, reason })
+        .inc();
     (response, verdict)
 }
 
 /// A question that can be read: kept, shared, or at least queued.
-async fn question(app: &App, endpoint: Endpoint, request: Request, began: Instant) -> Answered {
+async fn question(service: &Service, endpoint: Endpoint, request: Request, began: Instant) -> Answered {
     let (mut head, body) = request.into_parts();
     let (params, mut body) = form::read(&head, body).await?;
-    let context = context::read(app, &head, params.as_ref(), began)?;
+    let context = context::read(service, &head, params.as_ref(), began)?;
     let Some(params) = params else {
-        return hand_on(app, endpoint, &head, body, &context, "not-understood").await;
+        return hand_on(service, endpoint, &head, body, &context, "not-understood").await;
     };
     if endpoint == Endpoint::RemoteRead {
-        return hand_on(app, endpoint, &head, body, &context, "stream").await;
+        return hand_on(service, endpoint, &head, body, &context, "stream").await;
     }
     if head.method == Method::POST && api::is_get_only(head.uri.path()) {
         body = Bytes::new();
@@ -69,7 +80,7 @@ async fn question(app: &App, endpoint: Endpoint, request: Request, began: Instan
     }
     // What is evaluated at the moment at which it is asked is nobody else's answer.
     if endpoint == Endpoint::Instant && params.get("time").is_empty() {
-        return hand_on(app, endpoint, &head, body, &context, "no-time").await;
+        return hand_on(service, endpoint, &head, body, &context, "no-time").await;
     }
     let mut headers = for_parts(&head.headers);
     if head.method == Method::POST {
@@ -83,7 +94,7 @@ async fn question(app: &App, endpoint: Endpoint, request: Request, began: Instan
         body,
     };
     let question = Question { endpoint, params, outgoing, context, bypass: None };
-    let (answer, verdict) = app.wholes.answer(question).await;
+    let (answer, verdict) = service.wholes.answer(question).await;
     let response = match answer {
         Ok(answer) => reply::whole(&head.headers, &answer),
         Err(error) => reply::error(&error),
@@ -105,7 +116,7 @@ fn turn_into_get(head: &mut Parts, params: &Params) -> Result<(), ApiError> {
 
 /// Handed on as it came, and its answer as it comes.
 async fn hand_on(
-    app: &App,
+    service: &Service,
     endpoint: Endpoint,
     head: &Parts,
     body: Bytes,
@@ -115,7 +126,7 @@ async fn hand_on(
     let verdict = Verdict::new(Status::Bypass, reason);
     if !endpoint.waits_in_queue() {
         let request = Request::from_parts(head.clone(), Body::from(body));
-        return Ok((app.downstream.forward(request).await?, verdict));
+        return Ok((service.downstream.forward(request).await?, verdict));
     }
     let estimate = match endpoint {
         Endpoint::Instant => Estimate::of_query(1, 0),
@@ -123,16 +134,16 @@ async fn hand_on(
         _ => Estimate::of_metadata(),
     };
     let standing = Standing::new(context, estimate, context::fingerprint(context, head, &body));
-    let response = app.downstream.forward_whole(head, body, context.deadline, standing).await?;
+    let response = service.downstream.forward_whole(head, body, context.deadline, standing).await?;
     Ok((response, verdict))
 }
 
 /// What has no end, or is not known, is not even read.
-async fn stream(app: &App, endpoint: Endpoint, request: Request, began: Instant) -> Answered {
+async fn stream(service: &Service, endpoint: Endpoint, request: Request, began: Instant) -> Answered {
     let (head, body) = request.into_parts();
-    context::read(app, &head, None, began)?;
+    context::read(service, &head, None, began)?;
     let reason = if endpoint == Endpoint::Unknown { "unknown" } else { "stream" };
-    let response = app.downstream.forward(Request::from_parts(head, body)).await?;
+    let response = service.downstream.forward(Request::from_parts(head, body)).await?;
     Ok((response, Verdict::new(Status::Bypass, reason)))
 }
 

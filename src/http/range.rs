@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 
-use super::{App, context, form, reply};
+use super::{context, form, reply};
 use crate::downstream::headers::for_parts;
 use crate::metrics::{ResultLabels, Word};
 use crate::model::params::Params;
@@ -16,6 +16,7 @@ use crate::pipeline::{Incoming, Reply};
 use crate::request::Context;
 use crate::sched::dispatch::Standing;
 use crate::sched::dispatch::estimate::Estimate;
+use crate::service::Service;
 use crate::verdict::{Status, Verdict};
 use crate::wire::request::read_range_query;
 
@@ -23,14 +24,14 @@ use crate::wire::request::read_range_query;
 const USUAL_RANGE_MS: i64 = 5 * 60_000;
 
 /// Answers one range query.
-pub(super) async fn answer(app: &App, request: Request, began: Instant) -> (Response, Verdict) {
+pub(super) async fn answer(service: &Service, request: Request, began: Instant) -> (Response, Verdict) {
     let (head, body) = request.into_parts();
     let (response, verdict) = match form::read(&head, body).await {
-        Ok((form, body)) => judge(app, &head, form, body, began).await,
+        Ok((form, body)) => judge(service, &head, form, body, began).await,
         Err(error) => (reply::error(&error), Verdict::new(Status::Error, "bad_data")),
     };
     let labels = ResultLabels { status: Word(verdict.status.as_str()), reason: Word(verdict.reason) };
-    app.metrics.range_queries.get_or_create(&labels).inc();
+    service.metrics.range_queries.get_or_create(&labels).inc();
     tracing::debug!(
         status = verdict.status.as_str(),
         reason = verdict.reason,
@@ -43,12 +44,18 @@ pub(super) async fn answer(app: &App, request: Request, began: Instant) -> (Resp
     (response, verdict)
 }
 
-async fn judge(app: &App, head: &Parts, form: Option<Params>, body: Bytes, began: Instant) -> (Response, Verdict) {
-    let context = match context::read(app, head, form.as_ref(), began) {
+async fn judge(
+    service: &Service,
+    head: &Parts,
+    form: Option<Params>,
+    body: Bytes,
+    began: Instant,
+) -> (Response, Verdict) {
+    let context = match context::read(service, head, form.as_ref(), began) {
         Ok(context) => context,
         Err(error) => return (reply::error(&error), Verdict::new(Status::Error, error.kind.error_type())),
     };
-    let whole = async |estimate, verdict| pass_whole(app, head, body.clone(), &context, estimate, verdict).await;
+    let whole = async |estimate, verdict| pass_whole(service, head, body.clone(), &context, estimate, verdict).await;
     let unknown = Estimate::of_raw_samples();
     let Some(query) = form.and_then(read_range_query) else {
         return whole(unknown, Verdict::new(Status::Bypass, "not-understood")).await;
@@ -61,7 +68,7 @@ async fn judge(app: &App, head: &Parts, form: Option<Params>, body: Bytes, began
         context: context.clone(),
         query,
     };
-    match app.pipeline.answer(incoming).await {
+    match service.pipeline.answer(incoming).await {
         (Reply::Answer { chunks, is_no_store }, verdict) => {
             (reply::answer(&head.headers, chunks, is_no_store), verdict)
         }
@@ -73,7 +80,7 @@ async fn judge(app: &App, head: &Parts, form: Option<Params>, body: Bytes, began
 
 /// The request as it came, to the downstream, and its answer as it comes.
 async fn pass_whole(
-    app: &App,
+    service: &Service,
     head: &Parts,
     body: Bytes,
     context: &Context,
@@ -81,7 +88,7 @@ async fn pass_whole(
     verdict: Verdict,
 ) -> (Response, Verdict) {
     let standing = Standing::new(context, estimate, context::fingerprint(context, head, &body));
-    match app.downstream.forward_whole(head, body, context.deadline, standing).await {
+    match service.downstream.forward_whole(head, body, context.deadline, standing).await {
         Ok(response) => (response, verdict),
         Err(error) => {
             let verdict = Verdict { status: Status::Error, reason: error.kind.error_type(), ..verdict };

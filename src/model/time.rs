@@ -33,6 +33,12 @@ impl Timestamp {
         Self(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
+    /// As RFC 3339 in UTC; the nearest year that it can write, for instants beyond.
+    pub fn to_rfc3339(self) -> String {
+        let nearest = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        jiff::Timestamp::from_millisecond(self.0).unwrap_or(nearest).to_string()
+    }
+
     /// This instant moved back by `span`, stopping at the earliest one.
     #[must_use]
     pub fn before(self, span: Duration) -> Self {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use http::Response;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 
 use self::estimate::Estimate;
@@ -32,7 +32,7 @@ use super::queue::snapshot::Snapshot;
 use super::queue::words::{
     Cancelled, DropReason, Effect, Fingerprint, Lane, NewRequest, QuerierId, QuerierKey, Refused, Source, Ticket,
 };
-use crate::config::{Config, FullStatus};
+use crate::config::{Config, FullStatus, Sched};
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::model::tenant::TenantId;
@@ -101,9 +101,21 @@ pub struct Dispatcher {
     state: Mutex<State>,
     /// Something is due earlier than it was.
     earlier: Arc<Notify>,
+    manner: RwLock<Manner>,
+    metrics: Arc<Metrics>,
+}
+
+/// What it is told by the configuration, besides the rules of the queue.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
     max_wait_for_querier: Duration,
     full_status: FullStatus,
-    metrics: Arc<Metrics>,
+}
+
+impl Manner {
+    fn of(options: &Sched) -> Self {
+        Self { max_wait_for_querier: options.max_wait_for_querier, full_status: options.full_status }
+    }
 }
 
 #[derive(Debug)]
@@ -118,25 +130,35 @@ struct State {
 impl Dispatcher {
     /// An empty queue. It has to be made inside of a tokio runtime.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Arc<Self> {
-        let (now, options, rules) = (self::now(), &config.sched, rules::of(config));
+        let (now, rules) = (self::now(), rules::of(config));
         let state =
             State { queue: Queue::new(rules, now), members: HashMap::new(), budget: Budget::default(), wakes_at: None };
         let dispatcher = Arc::new(Self {
             state: Mutex::new(state),
             earlier: Arc::new(Notify::new()),
-            max_wait_for_querier: options.max_wait_for_querier,
-            full_status: options.full_status,
+            manner: RwLock::new(Manner::of(&config.sched)),
             metrics,
         });
         tokio::spawn(keep_time(Arc::downgrade(&dispatcher), Arc::clone(&dispatcher.earlier)));
         dispatcher
     }
 
+    /// From now on by other rules. What waits keeps its place, and what runs goes on.
+    pub fn reconfigure(self: &Arc<Self>, config: &Config) {
+        *self.manner.write() = Manner::of(&config.sched);
+        let (now, rules) = (self::now(), rules::of(config));
+        self.change(now, |state| state.queue.reload(rules, now));
+    }
+
+    fn manner(&self) -> Manner {
+        *self.manner.read()
+    }
+
     /// Waits for the answer of whoever pulls it. Dropping the future cancels the request.
     pub async fn ask(self: &Arc<Self>, submission: Submission) -> Reply {
         let deadline = submission.deadline;
         let mut waiting = self.push(submission)?;
-        let mut patience = now() + self.max_wait_for_querier;
+        let mut patience = now() + self.manner().max_wait_for_querier;
         loop {
             let until = deadline.min(patience);
             match tokio::time::timeout_at(until.into(), &mut waiting.reply).await {
@@ -151,7 +173,7 @@ impl Dispatcher {
                 Err(_) if until == deadline => return waiting.too_late(),
                 Err(_) => match waiting.patience_ends() {
                     Some(error) => return Err(error),
-                    None => patience = now() + self.max_wait_for_querier,
+                    None => patience = now() + self.manner().max_wait_for_querier,
                 },
             }
         }
@@ -256,7 +278,7 @@ impl Dispatcher {
     }
 
     fn refuse(&self, refused: Refused, tenant: &TenantId, now: Instant) -> ApiError {
-        let kind = match self.full_status {
+        let kind = match self.manner().full_status {
             FullStatus::Unavailable => ErrorKind::Overloaded,
             FullStatus::TooManyRequests => ErrorKind::TooManyRequests,
         };
@@ -353,7 +375,7 @@ impl Waiting {
             ErrorKind::Unavailable,
             format!(
                 "no querier is connected; the request waited {:?} for one (sched.max_wait_for_querier)",
-                self.dispatcher.max_wait_for_querier
+                self.dispatcher.manner().max_wait_for_querier
             ),
         ))
     }
