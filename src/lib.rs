@@ -22,6 +22,7 @@ pub mod merge;
 pub mod wire;
 // Decisions, and what acts on them: each decides in `plan` and acts in `layer`.
 pub mod cache;
+pub mod limits;
 pub mod sched;
 pub mod split;
 // Surroundings and adapters.

@@ -13,7 +13,9 @@ const FLOORS: [(&str, &[&str]); 10] = [
     (
         "decisions",
         &[
+            "limits/",
             "split/plan.rs",
+            "cache/directive.rs",
             "cache/key.rs",
             "cache/extent.rs",
             "cache/plan.rs",

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::fetch::{Downstream, PartRequest};
 use crate::model::params::Encoded;
+use crate::model::tenant::TenantId;
 use crate::request::Context;
 use crate::sched::dispatch::Standing;
 use crate::sched::dispatch::estimate::Estimate;
@@ -78,6 +79,8 @@ pub struct EngineProbe {
 /// A path prefix may lead to one server and a tenant's header to another: what was asked how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EngineKey {
+    /// Whose question needs it.
+    pub tenant: TenantId,
     /// The path of a range query.
     pub path: String,
     /// The headers by which a server is chosen, or chooses.

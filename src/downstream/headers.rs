@@ -19,11 +19,6 @@ const NOT_FOR_PARTS: [HeaderName; 11] = [
     header::IF_UNMODIFIED_SINCE,
 ];
 
-/// Whether a `Cache-Control` value has the directive `no-store` among its directives.
-pub fn names_no_store(value: &str) -> bool {
-    value.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-store"))
-}
-
 /// Those of a client's headers that a part is sent with, and that may stand in a key: what `Connection` names is neither.
 pub fn for_parts(headers: &HeaderMap) -> HeaderMap {
     let kept = end_to_end(headers).filter(|(name, _)| !NOT_FOR_PARTS.contains(name));

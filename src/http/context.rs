@@ -15,7 +15,7 @@ use crate::request::Context;
 pub(super) fn read(app: &App, head: &Parts, form: Option<&Params>, began: Instant) -> Result<Context, ApiError> {
     let timeout = form.map(|form| form.get("timeout")).filter(|text| !text.is_empty()).and_then(parse_timeout);
     let deadline = began + timeout.map_or(app.timeout, |timeout| timeout.min(app.timeout));
-    let tenant = caller::tenant(&head.headers, app.tenant_header.as_ref())?;
+    let tenant = caller::tenant(&head.headers, app.tenancy.as_ref())?;
     Ok(Context { tenant, now: Timestamp::now(), deadline, caller: caller::read(&head.headers) })
 }
 

@@ -22,9 +22,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures::FutureExt;
 use http::StatusCode;
-use http::header::{self, HeaderName};
+use http::header;
 use tower::util::MapFutureLayer;
 
+use self::caller::Tenancy;
 use crate::cache::layer::ExtentCache;
 use crate::cache::shared::SharedTier;
 use crate::cache::store;
@@ -33,6 +34,7 @@ use crate::downstream::endpoints::Endpoints;
 use crate::downstream::fetch::Downstream;
 use crate::downstream::workers;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::Policy;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::request::QueryApi;
@@ -43,12 +45,14 @@ use crate::verdict::{Status, Verdict};
 #[derive(Debug)]
 pub struct App {
     pipeline: Pipeline,
+    /// What requests are judged by.
+    policy: Arc<Policy>,
     dispatcher: Arc<Dispatcher>,
     downstream: Arc<Downstream>,
     cache: Arc<ExtentCache>,
     metrics: Arc<Metrics>,
-    /// The header that says whose a request is, if there are tenants.
-    tenant_header: Option<HeaderName>,
+    /// How a request says whose it is, if there are tenants.
+    tenancy: Option<Tenancy>,
     /// How long a range query may take when the client does not say.
     timeout: Duration,
     /// Whether what is kept may be purged from outside.
@@ -67,19 +71,25 @@ impl App {
             let max_concurrent = config.downstream.max_concurrent;
             tokio::spawn(workers::keep(Arc::clone(endpoints), Arc::clone(&dispatcher), max_concurrent));
         }
-        let downstream = Downstream::new(Arc::clone(&dispatcher), endpoints, &config.limits, Arc::clone(&metrics));
+        let policy = Arc::new(Policy::of(config)?);
+        let judged = Arc::clone(&policy);
+        let downstream = Downstream::new(Arc::clone(&dispatcher), endpoints, judged, Arc::clone(&metrics));
         let downstream = Arc::new(downstream);
         let cache = Arc::new(ExtentCache::new(&config.cache, shared, Arc::clone(&metrics)));
-        let pipeline = Pipeline::new(config, Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics))?;
+        let pipeline = {
+            let (downstream, cache) = (Arc::clone(&downstream), Arc::clone(&cache));
+            Pipeline::new(config, Arc::clone(&policy), downstream, cache, Arc::clone(&metrics))?
+        };
         let (timeout, is_stopping) = (config.downstream.timeout, AtomicBool::new(false));
-        let tenant_header = tenant_header(config)?;
+        let tenancy = Tenancy::of(&config.multitenancy)?;
         Ok(Arc::new(Self {
             pipeline,
+            policy,
             dispatcher,
             downstream,
             cache,
             metrics,
-            tenant_header,
+            tenancy,
             timeout,
             has_admin_api,
             is_stopping,
@@ -102,21 +112,17 @@ impl App {
     }
 }
 
-fn tenant_header(config: &Config) -> Result<Option<HeaderName>, String> {
-    if !config.multitenancy.enabled {
-        return Ok(None);
-    }
-    let name = &config.multitenancy.header;
-    let parsed = HeaderName::from_bytes(name.as_bytes());
-    parsed.map(Some).map_err(|_| format!("multitenancy.header: {name:?} is not the name of a header"))
-}
-
 /// Servers of our own, if there are any.
 fn endpoints(config: &Config) -> Result<Option<Arc<Endpoints>>, String> {
     if !config.downstream.mode.has_workers() {
         return Ok(None);
     }
-    Ok(Some(Arc::new(Endpoints::open(&config.downstream, &config.discovery)?)))
+    let mut options = config.downstream.clone();
+    if config.multitenancy.enabled {
+        // What the answer depends on is passed on, whichever headers are named.
+        options.forward_headers.push(config.multitenancy.header.clone());
+    }
+    Ok(Some(Arc::new(Endpoints::open(&options, &config.discovery)?)))
 }
 
 /// The shared tier, if one is configured.
