@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::model::tenant::TenantId;
-use crate::model::time::parse_duration;
+use crate::model::time::{Timestamp, parse_duration};
 use crate::sched::shuffle::{ShardSize, Share};
 
 /// The whole configuration.
@@ -35,6 +35,39 @@ pub struct Config {
     pub limits: Limits,
     /// What is otherwise for some tenants.
     pub tenants: BTreeMap<String, Tenant>,
+    /// What is not answered at all.
+    pub block: Vec<BlockRule>,
+}
+
+/// What is not answered: all of its conditions must hold, and those that are empty or zero are not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BlockRule {
+    /// The tenant is one of these.
+    pub tenants: Vec<String>,
+    /// The query is this text.
+    pub query: String,
+    /// The whole text of the query matches.
+    pub query_regex: String,
+    /// The dashboard that asks (`X-Dashboard-Uid`).
+    pub dashboard: String,
+    /// The panel that asks (`X-Panel-Id`).
+    pub panel: String,
+    /// The whole `User-Agent` matches.
+    pub user_agent_regex: String,
+    /// The range is longer.
+    #[serde(deserialize_with = "duration")]
+    pub range_longer_than: Duration,
+    /// The step is shorter.
+    #[serde(deserialize_with = "duration")]
+    pub step_shorter_than: Duration,
+    /// Why, for those who are refused.
+    pub reason: String,
+    /// Whom they may ask.
+    pub owner: String,
+    /// From when on it does not hold any more.
+    #[serde(deserialize_with = "time")]
+    pub expires: Option<Timestamp>,
 }
 
 /// The servers that answer.
@@ -404,11 +437,13 @@ pub struct Multitenancy {
     pub enabled: bool,
     /// The header that says it.
     pub header: String,
+    /// Whether one request may be of several tenants, `a|b`.
+    pub federation: bool,
 }
 
 impl Default for Multitenancy {
     fn default() -> Self {
-        Self { enabled: false, header: "X-Scope-OrgID".to_owned() }
+        Self { enabled: false, header: "X-Scope-OrgID".to_owned(), federation: true }
     }
 }
 
@@ -432,6 +467,22 @@ pub struct TenantLimits {
     pub max_queriers: Option<MaxQueriers>,
     /// See [`Sched::max_queued_per_tenant`].
     pub max_queued: Option<usize>,
+    /// See [`Limits::max_points`].
+    pub max_points: Option<u64>,
+    /// See [`Limits::max_query_bytes`].
+    #[serde(deserialize_with = "own_size")]
+    pub max_query_bytes: Option<u64>,
+    /// See [`Limits::max_query_length`].
+    #[serde(deserialize_with = "own_duration")]
+    pub max_query_length: Option<Duration>,
+    /// See [`Limits::max_query_lookback`].
+    #[serde(deserialize_with = "own_duration")]
+    pub max_query_lookback: Option<Duration>,
+    /// See [`Limits::max_parallelism`].
+    pub max_parallelism: Option<usize>,
+    /// See [`Limits::max_response_bytes`].
+    #[serde(deserialize_with = "own_size")]
+    pub max_response_bytes: Option<u64>,
 }
 
 /// How much of the service a tenant gets beside others, in thousandths.
@@ -478,6 +529,12 @@ pub struct Limits {
     /// The length of a query's text.
     #[serde(deserialize_with = "size")]
     pub max_query_bytes: u64,
+    /// How long the range of a query may be; 0 is any.
+    #[serde(deserialize_with = "duration")]
+    pub max_query_length: Duration,
+    /// How far back instants may lie that are answered; 0 is any.
+    #[serde(deserialize_with = "duration")]
+    pub max_query_lookback: Duration,
     /// How much of the service a tenant gets beside others: with 2 twice as much as with 1.
     pub weight: TenantWeight,
     /// The share of the slots that one tenant may hold, unless nobody else has asked for anything of late.
@@ -496,6 +553,8 @@ impl Default for Limits {
         Self {
             max_points: 11_000,
             max_query_bytes: 1 << 20,
+            max_query_length: Duration::ZERO,
+            max_query_lookback: Duration::ZERO,
             weight: TenantWeight(1_000),
             max_in_flight: InFlightShare(Share::from_thousandths(750).expect("three quarters are a share")),
             max_queriers: MaxQueriers(ShardSize::All),
@@ -603,6 +662,16 @@ impl Config {
                     format!("{name}: limits.max_queued is out of bounds; it must be 1 to 1000000"),
                 );
             }
+            if tenant.limits.max_parallelism.is_some_and(|parts| !(1..=10_000).contains(&parts)) {
+                return wrong(
+                    "tenants",
+                    format!("{name}: limits.max_parallelism is out of bounds; it must be 1 to 10000"),
+                );
+            }
+            if tenant.limits.max_response_bytes.is_some_and(|bytes| !(1..=4_000_000_000).contains(&bytes)) {
+                let problem = format!("{name}: limits.max_response_bytes must be above 0 and at most 3814MiB");
+                return wrong("tenants", problem);
+            }
         }
         if !(1 << 20..=1 << 30).contains(&self.sched.grpc_max_message_bytes) {
             return wrong("sched.grpc_max_message_bytes", "it must be 1MiB to 1GiB".to_owned());
@@ -688,6 +757,21 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     parse_duration(&text).ok_or_else(|| {
         serde::de::Error::custom(format!("{text:?} is not a duration; write it as 30s, 10m, 1h30m or 7d"))
     })
+}
+
+fn own_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+fn own_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    size(deserializer).map(Some)
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Timestamp::parse(&text)
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a time; write it as 2030-01-31T00:00:00Z")))
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

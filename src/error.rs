@@ -3,7 +3,14 @@
 //! Clients decide by status code whether they read the body: Grafana and others decode 2xx, 400, 422 and 503 as Prometheus's
 //! JSON and show everything else raw. An error of the downstream's is never turned into one of these: it passes as it came.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
+
+/// The longest message that is sent.
+const MOST_MESSAGE_BYTES: usize = 1024;
+/// What stands for the rest of a longer one.
+const CUT: char = '…';
 
 /// What kind of error it is: the one table of status codes and `errorType`s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,15 +88,6 @@ impl ApiError {
         Self { kind, message: message.into() }
     }
 
-    /// The downstream's answer to one query, or to a part of it, is over the limit.
-    pub fn response_too_large(limit: u64) -> Self {
-        let message = format!(
-            "the answer of the downstream is larger than {limit} bytes (limits.max_response_bytes); ask for fewer series or \
-             a coarser step"
-        );
-        Self::new(ErrorKind::Execution, message)
-    }
-
     /// The request's time is over.
     pub fn too_late() -> Self {
         let message = "no answer from the downstream in time (the request's timeout, or downstream.timeout)";
@@ -101,9 +99,38 @@ impl ApiError {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::BadGateway)
     }
 
-    /// The body that Prometheus would send.
+    /// The body that Prometheus would send. Much of a message may be the client's own text, so it is cut to be read.
     pub fn to_json(&self) -> String {
-        let message = serde_json::Value::from(self.message.as_str());
+        let message = serde_json::Value::from(cut(&self.message).as_ref());
         format!(r#"{{"status":"error","errorType":"{}","error":{message}}}"#, self.kind.error_type())
+    }
+}
+
+fn cut(message: &str) -> Cow<'_, str> {
+    if message.len() <= MOST_MESSAGE_BYTES {
+        return Cow::Borrowed(message);
+    }
+    let end = message.floor_char_boundary(MOST_MESSAGE_BYTES - CUT.len_utf8());
+    Cow::Owned(format!("{}{CUT}", &message[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_at_most_a_kibibyte_and_whole_characters() {
+        let told = |message: &str| {
+            let json = ApiError::new(ErrorKind::BadData, message).to_json();
+            let body: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+            body["error"].as_str().expect("a text").to_owned()
+        };
+        for (text, length) in [("x".repeat(1024), 1024), ("x".repeat(1025), 1024), ("€".repeat(900), 1023)] {
+            let told = told(&text);
+            assert_eq!(told.len(), length);
+            assert_eq!(told.ends_with(CUT), text.len() > 1024);
+            assert!(text.starts_with(told.trim_end_matches(CUT)));
+        }
+        assert_eq!(told("short \"and\" sound"), "short \"and\" sound");
     }
 }

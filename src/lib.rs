@@ -16,6 +16,7 @@ pub mod config;
 pub mod promql;
 // The request.
 pub mod api;
+pub mod caller;
 pub mod request;
 pub mod verdict;
 // Texts.
@@ -23,6 +24,7 @@ pub mod merge;
 pub mod wire;
 // Decisions, and what acts on them: each decides in `plan` and acts in `layer`.
 pub mod cache;
+pub mod limits;
 pub mod sched;
 pub mod split;
 // Surroundings and adapters.

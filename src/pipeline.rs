@@ -1,9 +1,10 @@
 //! The stages of a range query, in the order in which it meets them.
 //!
-//! Down: limits → read (its text, once) → look up → cut what is missing → one in flight → downstream.
+//! Down: limits → read (its text, once) → narrow → look up → cut what is missing → one in flight → downstream.
 //! Up: scan → keep → assemble → merge → write. One way down, one way up; each stage is entered once, and each decision is a
 //! pure function of a lower floor. What a stage does not understand leaves the pipeline there: it passes whole.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -12,25 +13,28 @@ use bytes::Bytes;
 use http::Method;
 use http::header::HeaderMap;
 
+use crate::cache::directive::PastCache;
 use crate::cache::key::{Identity, KeyHeaders, Slots};
 use crate::cache::layer::{CacheKey, ExtentCache};
 use crate::cache::plan::{Lookup, assemble};
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::downstream::engine::{Engine, EngineKey, EngineProbe};
 use crate::downstream::fetch::{Answer, Downstream};
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::{Policy, lookback, range};
 use crate::merge::{merge_annotations, merge_series, merge_stats};
 use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
+use crate::model::params::Encoded;
 use crate::model::response::Piece;
 use crate::model::time::millis;
-use crate::promql::{self, Facts, WholeRange};
+use crate::promql::{self, Facts, Opaque, WholeRange};
 use crate::request::{Context, PlannedQuery, RangeQuery};
 use crate::split::layer::fetch_parts;
 use crate::split::part::{Asked, FetchedPart, PartFailure, Parts};
 use crate::split::plan::{SplitPolicy, plan_parts};
 use crate::verdict::{Status, Verdict};
-use crate::wire::response::Writer;
+use crate::wire::response::{Foreign, Writer};
 
 /// A grid of more instants is not looked up, slot by slot: no server answers it anyway.
 const MOST_INSTANTS: u64 = 1 << 20;
@@ -41,7 +45,7 @@ const TRUNCATED: &str = "\"results truncated due to limit\"";
 /// Everything that a range query meets on its way.
 #[derive(Debug)]
 pub struct Pipeline {
-    limits: Limits,
+    policy: Arc<Policy>,
     cache: Arc<ExtentCache>,
     split: SplitPolicy,
     parts: Parts,
@@ -81,8 +85,8 @@ pub enum Reply {
     Theirs(Arc<Answer>),
     /// A refusal of ours.
     Ours(ApiError),
-    /// The request is to be passed on whole.
-    PassWhole,
+    /// The request is to be passed on whole; if it may not read as far back as it asks for, with other parameters.
+    PassWhole(Option<Encoded>),
 }
 
 /// What becomes of series beyond the client's `limit`.
@@ -103,35 +107,50 @@ impl Pipeline {
     /// The stages, as configured.
     pub fn new(
         config: &Config,
+        policy: Arc<Policy>,
         downstream: Arc<Downstream>,
         cache: Arc<ExtentCache>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         Ok(Self {
-            limits: config.limits,
+            policy,
             split: SplitPolicy { interval_ms: millis(config.split.interval), max_parts: config.split.max_parts },
             parts: Parts::new(Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics)),
             cache,
             downstream,
             engine: EngineProbe::default(),
-            key_headers: KeyHeaders::new(&config.cache)?,
+            key_headers: KeyHeaders::new(config)?,
             namespace: config.namespace(),
             metrics,
         })
     }
 
     /// Answers a range query.
-    pub async fn answer(&self, incoming: Incoming) -> (Reply, Verdict) {
+    pub async fn answer(&self, mut incoming: Incoming) -> (Reply, Verdict) {
         // The client's own request is judged, before anything is cut.
-        if let Err(error) = self.check_limits(&incoming.query) {
+        if let Err(error) = range::check(&self.policy.tenants, &incoming.context.tenant, &incoming.query) {
             return (Reply::Ours(error), Verdict::new(Status::Error, "limit"));
         }
-        // Its text is read, once; what may not be cut, or is not understood, passes whole.
-        let facts = match self.read(&incoming).await {
-            Ok(facts) => facts,
-            Err(reason) => return (Reply::PassWhole, Verdict::new(Status::Bypass, reason)),
+        // Its text is read, once. What lies too far back for the tenant is left out.
+        let facts = promql::read(incoming.query.text());
+        let Some(narrowed) = self.narrow(&mut incoming, facts.as_ref().ok()) else {
+            return (no_series(), Verdict::new(Status::Bypass, "lookback"));
         };
-        let asked = Arc::new(pin(incoming, facts));
+        // What may not be cut, or is not understood, passes whole.
+        let facts = match self.may_be_cut(&incoming, facts).await {
+            Ok(facts) => facts,
+            Err(reason) => return (Reply::PassWhole(narrowed), Verdict::new(Status::Bypass, reason)),
+        };
+        let (reply, verdict) = self.answer_in_parts(incoming, facts).await;
+        match reply {
+            Reply::PassWhole(_) => (Reply::PassWhole(narrowed), verdict),
+            reply => (reply, verdict),
+        }
+    }
+
+    /// Answers a query that may be cut, if it can be.
+    async fn answer_in_parts(&self, incoming: Incoming, facts: Facts) -> (Reply, Verdict) {
+        let asked = Arc::new(self.pin(incoming, facts));
         let key = self.key(&asked);
         let bypass = asked.bypass_reason();
         let mut verdict = Verdict::new(Status::Bypass, bypass.unwrap_or_default());
@@ -153,14 +172,21 @@ impl Pipeline {
         let received = AtomicU64::new(0);
         let fetch = async |part: StepGrid| {
             let fetched = self.parts.fetch(&asked, &key, part).await?;
-            self.check_size(&received, &fetched)?;
+            self.check_size(&asked, &received, &fetched)?;
             Ok((part, fetched))
         };
-        let fetched = fetch_parts(parts, self.limits.max_parallelism, fetch).await;
+        let max_parallelism = self.policy.tenants.limits_of(&asked.context.tenant).max_parallelism;
+        let fetched = fetch_parts(parts, max_parallelism, fetch).await;
         verdict.downstream = began.elapsed();
         let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(failure) => return give_up(failure, &asked, verdict),
+            Err(failure) => {
+                if matches!(failure, PartFailure::Foreign(Foreign::Dialect)) {
+                    let Asked { path, headers, context, .. } = &*asked;
+                    self.engine.remember_foreign(self.engine_key(path, headers, context));
+                }
+                return give_up(failure, &asked, verdict);
+            }
         };
         if bypass.is_none() {
             (verdict.status, verdict.reason) = self.judge(&asked, &lookup, &fetched);
@@ -171,38 +197,43 @@ impl Pipeline {
         self.write(&asked, lookup, fetched, limit, verdict)
     }
 
-    /// The points are judged on the client's own request: the server would see only parts of it.
-    fn check_limits(&self, query: &RangeQuery) -> Result<(), ApiError> {
-        let refuse = |message| Err(ApiError::new(ErrorKind::BadData, message));
-        let (length, limit) = (query.text().len() as u64, self.limits.max_query_bytes);
-        if limit > 0 && length > limit {
-            return refuse(format!(
-                "the query is {length} bytes long and the limit is {limit} (limits.max_query_bytes); shorten it, or \
-                 record parts of it as rules"
-            ));
+    /// Leaves out the instants that lie too far back. The parameters with which what is left passes whole, if anything was left
+    /// out; `None` if nothing is left.
+    #[expect(clippy::option_option, reason = "nothing to answer, nothing to change")]
+    fn narrow(&self, incoming: &mut Incoming, facts: Option<&Facts>) -> Option<Option<Encoded>> {
+        let Incoming { query, context, .. } = incoming;
+        let bound = lookback::bound(&self.policy.tenants, &context.tenant, context.now);
+        match lookback::range(&query.grid, facts, bound) {
+            lookback::Range::Whole => Some(None),
+            lookback::Range::Nothing => None,
+            lookback::Range::From(grid) => {
+                query.grid = grid;
+                let start = grid.start().to_string();
+                let mut replaced = vec![("start", Some(start.as_str()))];
+                let pinned = facts.map(|facts| facts.pin(query.text(), query.start.ms(), query.end.ms()));
+                if let Some(Cow::Owned(pinned)) = &pinned {
+                    replaced.push(("query", Some(pinned)));
+                }
+                Some(Some(query.params.encode(&replaced)))
+            }
         }
-        let limit = self.limits.max_points;
-        if limit > 0 && query.grid.len() > limit.saturating_add(1) {
-            return refuse(format!(
-                "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution \
-                 (?step=XX)",
-                thousands(limit)
-            ));
-        }
-        Ok(())
     }
 
     /// The answers to the parts are bounded together, as soon as they come in.
-    fn check_size(&self, received: &AtomicU64, part: &FetchedPart) -> Result<(), PartFailure> {
+    fn check_size(&self, asked: &Asked, received: &AtomicU64, part: &FetchedPart) -> Result<(), PartFailure> {
         let length = part.answer.matrix.text().len() as u64;
-        let limit = self.limits.max_response_bytes;
-        let is_over = received.fetch_add(length, Ordering::Relaxed) + length > limit;
-        if is_over { Err(PartFailure::Ours(ApiError::response_too_large(limit))) } else { Ok(()) }
+        let (tenants, tenant) = (&self.policy.tenants, &asked.context.tenant);
+        let is_over =
+            received.fetch_add(length, Ordering::Relaxed) + length > tenants.limits_of(tenant).max_response_bytes;
+        if is_over { Err(PartFailure::Ours(tenants.response_too_large(tenant))) } else { Ok(()) }
     }
 
-    /// Reads the query's text. The reason says why it is to pass whole.
-    async fn read(&self, incoming: &Incoming) -> Result<Facts, &'static str> {
+    /// The facts of a query that may be cut. The reason says why it is to pass whole.
+    async fn may_be_cut(&self, incoming: &Incoming, facts: Result<Facts, Opaque>) -> Result<Facts, &'static str> {
         let query = &incoming.query;
+        if self.engine.is_foreign(|| self.engine_key(&incoming.path, &incoming.headers, &incoming.context)) {
+            return Err(Foreign::Dialect.as_str());
+        }
         if query.grid.len() > MOST_INSTANTS {
             return Err("too-many-instants");
         }
@@ -210,7 +241,7 @@ impl Pipeline {
             // A part of one instant could not be told from one of two.
             return Err("too-fine");
         }
-        let facts = promql::read(query.text()).map_err(promql::Opaque::as_str)?;
+        let facts = facts.map_err(Opaque::as_str)?;
         let ragged_ms = query.end.ms() - query.grid.last().ms();
         match facts.whole_range(query.grid.step().ms(), ragged_ms) {
             None => Ok(facts),
@@ -224,9 +255,17 @@ impl Pipeline {
 
     /// What the downstream is, where an answer depends on it.
     async fn engine(&self, path: &str, headers: &Arc<HeaderMap>, context: &Context) -> Engine {
-        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_owned());
-        let key = EngineKey { path: path.to_owned(), headers: self.key_headers.of(headers).map(owned).collect() };
+        let key = self.engine_key(path, headers, context);
         self.engine.known(&self.downstream, key, headers, context).await
+    }
+
+    fn engine_key(&self, path: &str, headers: &HeaderMap, context: &Context) -> EngineKey {
+        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_owned());
+        EngineKey {
+            tenant: context.tenant.clone(),
+            path: path.to_owned(),
+            headers: self.key_headers.of(headers).map(owned).collect(),
+        }
     }
 
     async fn limit(&self, asked: &Asked) -> Limit {
@@ -236,6 +275,14 @@ impl Pipeline {
             Some(false) => Limit::Off,
             None => Limit::Unknown(most),
         }
+    }
+
+    /// From here on the query may be cut.
+    fn pin(&self, incoming: Incoming, facts: Facts) -> Asked {
+        let Incoming { method, path, headers, query, context } = incoming;
+        let past_cache = PastCache::of(&headers, query.text(), context.caller, self.policy.caches_alerts);
+        let pinned = facts.pin(query.text(), query.start.ms(), query.end.ms()).into_owned();
+        Asked { method, path, headers, planned: PlannedQuery { query, facts, pinned }, context, past_cache }
     }
 
     fn key(&self, asked: &Asked) -> CacheKey {
@@ -284,14 +331,14 @@ impl Pipeline {
         });
         let truncated = matches!(limit, Limit::Truncate(most) if series_seen > most);
         if matches!(limit, Limit::Unknown(most) if series_seen > most) {
-            return (Reply::PassWhole, Verdict::new(Status::Bypass, "limit-unknown"));
+            return (Reply::PassWhole(None), Verdict::new(Status::Bypass, "limit-unknown"));
         }
         let Some(annotations) = merge_annotations(&pieces, truncated.then_some(TRUNCATED)) else {
-            return (Reply::PassWhole, Verdict::new(Status::Bypass, "annotations"));
+            return (Reply::PassWhole(None), Verdict::new(Status::Bypass, "annotations"));
         };
         if !annotations.is_empty() && asked.planned.pinned != asked.planned.query.text() {
             // They name places in the text, and the text that was sent is another.
-            return (Reply::PassWhole, Verdict::new(Status::Bypass, "annotations"));
+            return (Reply::PassWhole(None), Verdict::new(Status::Bypass, "annotations"));
         }
         let chunks = writer.finish(&annotations, merge_stats(&pieces).as_deref());
         self.metrics.served("downstream", fetched_points);
@@ -301,11 +348,10 @@ impl Pipeline {
     }
 }
 
-/// From here on the query may be cut.
-fn pin(incoming: Incoming, facts: Facts) -> Asked {
-    let Incoming { method, path, headers, query, context } = incoming;
-    let pinned = facts.pin(query.text(), query.grid.start().ms(), query.end.ms()).into_owned();
-    Asked { method, path, headers, planned: PlannedQuery { query, facts, pinned }, context }
+/// What is left of a query of which nothing is left.
+fn no_series() -> Reply {
+    let body = Bytes::from_static(br#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#);
+    Reply::Answer { chunks: vec![body], is_no_store: false }
 }
 
 /// There is no answer. If the server refused a part, it is asked for the whole: which error it meets first, where in the
@@ -313,12 +359,12 @@ fn pin(incoming: Incoming, facts: Facts) -> Asked {
 fn give_up(failure: PartFailure, asked: &Asked, mut verdict: Verdict) -> (Reply, Verdict) {
     let is_refused_in_part = failure.judges_the_question() && asked.is_cut(&verdict.fetched);
     let (reply, status, reason) = match failure {
-        PartFailure::Theirs(_) if is_refused_in_part => (Reply::PassWhole, Status::Error, "downstream"),
+        PartFailure::Theirs(_) if is_refused_in_part => (Reply::PassWhole(None), Status::Error, "downstream"),
         PartFailure::Theirs(answer) => (Reply::Theirs(answer), Status::Error, "downstream"),
-        PartFailure::Foreign(foreign) => (Reply::PassWhole, Status::Bypass, foreign.as_str()),
+        PartFailure::Foreign(foreign) => (Reply::PassWhole(None), Status::Bypass, foreign.as_str()),
         // A part's URL may be too long where the client's own is not.
         PartFailure::Ours(error) if error.kind == ErrorKind::BadData => {
-            (Reply::PassWhole, Status::Bypass, "not-expressible")
+            (Reply::PassWhole(None), Status::Bypass, "not-expressible")
         }
         PartFailure::Ours(error) => {
             let reason = error.kind.error_type();
@@ -336,11 +382,4 @@ fn check_cover(pieces: &[Piece], grid: &StepGrid) {
         Some(whole) => whole.join(&next).map(Some),
     });
     assert_eq!(whole, Some(Some(*grid)), "the pieces of an answer cover its grid");
-}
-
-/// 11000 as `11,000`: Prometheus writes it so.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
-    groups.collect::<Vec<_>>().join(",")
 }

@@ -16,8 +16,10 @@ use crate::promql::Facts;
 pub struct RangeQuery {
     /// Everything the client sent.
     pub params: Params,
-    /// The instants that it asks for.
+    /// The instants that are asked for: the client's, less those that lie too far back for him.
     pub grid: StepGrid,
+    /// The start as the client gave it, which `@ start()` stands for; the first instant may lie after it.
+    pub start: Timestamp,
     /// The end as the client gave it, which `@ end()` stands for; the last instant may lie before it.
     pub end: Timestamp,
     /// At most this many series in the answer.

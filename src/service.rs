@@ -7,16 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderName;
-
 use crate::cache::layer::ExtentCache;
 use crate::cache::shared::SharedTier;
 use crate::cache::store;
 use crate::cache::whole::WholeAnswers;
+use crate::caller::Tenancy;
 use crate::config::Config;
 use crate::downstream::endpoints::Endpoints;
 use crate::downstream::fetch::Downstream;
 use crate::downstream::workers::Workers;
+use crate::limits::Policy;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::sched::dispatch::Dispatcher;
@@ -37,8 +37,10 @@ pub struct Service {
     pub cache: Arc<ExtentCache>,
     /// Answers that are kept whole.
     pub answers: Arc<WholeAnswers>,
-    /// The header that says whose a request is, if there are tenants.
-    pub tenant_header: Option<HeaderName>,
+    /// What requests are judged by.
+    pub policy: Arc<Policy>,
+    /// How a request says whose it is, if there are tenants.
+    pub tenancy: Option<Tenancy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     servers: Option<Servers>,
@@ -68,8 +70,9 @@ impl Service {
         let Foundation { dispatcher, metrics } = on;
         let servers = servers(&config, dispatcher, before)?;
         let endpoints = servers.as_ref().map(|servers| Arc::clone(&servers.endpoints));
-        let downstream = Downstream::new(Arc::clone(dispatcher), endpoints, &config.limits, Arc::clone(metrics));
-        let downstream = Arc::new(downstream);
+        let policy = Arc::new(Policy::of(&config)?);
+        let judged = Arc::clone(&policy);
+        let downstream = Arc::new(Downstream::new(Arc::clone(dispatcher), endpoints, judged, Arc::clone(metrics)));
         let cache = Arc::new(cache(&config, metrics, before)?);
         let kept = before.filter(|before| {
             before.config.cache.whole == config.cache.whole && Arc::ptr_eq(before.cache.purger(), cache.purger())
@@ -79,9 +82,16 @@ impl Service {
             |before| Arc::clone(&before.answers),
         );
         Ok(Self {
-            pipeline: Pipeline::new(&config, Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(metrics))?,
-            wholes: Wholes::new(&config, Arc::clone(&downstream), Arc::clone(&answers), Arc::clone(metrics))?,
-            tenant_header: tenant_header(&config)?,
+            pipeline: {
+                let (downstream, cache) = (Arc::clone(&downstream), Arc::clone(&cache));
+                Pipeline::new(&config, Arc::clone(&policy), downstream, cache, Arc::clone(metrics))?
+            },
+            wholes: {
+                let (downstream, answers) = (Arc::clone(&downstream), Arc::clone(&answers));
+                Wholes::new(&config, Arc::clone(&policy), downstream, answers, Arc::clone(metrics))?
+            },
+            tenancy: Tenancy::of(&config.multitenancy)?,
+            policy,
             metrics: Arc::clone(metrics),
             downstream,
             cache,
@@ -103,12 +113,19 @@ fn servers(config: &Config, dispatcher: &Arc<Dispatcher>, before: Option<&Servic
         return Ok(None);
     }
     let is_same = |before: &&Service| {
-        before.config.downstream == config.downstream && before.config.discovery == config.discovery
+        before.config.downstream == config.downstream
+            && before.config.discovery == config.discovery
+            && before.config.multitenancy == config.multitenancy
     };
     if let Some(servers) = before.filter(is_same).and_then(|before| before.servers.clone()) {
         return Ok(Some(servers));
     }
-    let endpoints = Arc::new(Endpoints::open(&config.downstream, &config.discovery)?);
+    let mut options = config.downstream.clone();
+    if config.multitenancy.enabled {
+        // What the answer depends on is passed on, whichever headers are named.
+        options.forward_headers.push(config.multitenancy.header.clone());
+    }
+    let endpoints = Arc::new(Endpoints::open(&options, &config.discovery)?);
     let workers = Workers::start(Arc::clone(&endpoints), Arc::clone(dispatcher), config.downstream.max_concurrent);
     Ok(Some(Servers { endpoints, _workers: Arc::new(workers) }))
 }
@@ -131,13 +148,4 @@ fn shared_tier(config: &Config) -> Result<Option<SharedTier>, String> {
     let opened = store::open(remote, &config.discovery)?;
     let namespace = config.namespace();
     Ok(opened.map(|(store, timeout)| SharedTier::new(store, timeout, remote.max_queued_bytes, namespace)))
-}
-
-fn tenant_header(config: &Config) -> Result<Option<HeaderName>, String> {
-    if !config.multitenancy.enabled {
-        return Ok(None);
-    }
-    let name = &config.multitenancy.header;
-    let parsed = HeaderName::from_bytes(name.as_bytes());
-    parsed.map(Some).map_err(|_| format!("multitenancy.header: {name:?} is not the name of a header"))
 }

@@ -6,21 +6,24 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use http::header::{self, HeaderValue};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::Endpoint;
 use crate::cache::coalesce::{Coalescer, Joined};
+use crate::cache::directive::{PastCache, has_no_store};
 use crate::cache::key::{Identity, KeyHeaders};
 use crate::cache::terms::{Policy, Term};
 use crate::cache::whole::WholeAnswers;
 use crate::config::Config;
 use crate::downstream::fetch::Downstream;
-use crate::downstream::headers::{date, is_no_store};
+use crate::downstream::headers::date;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::{self, lookback};
 use crate::metrics::Metrics;
 use crate::model::params::Params;
 use crate::model::time::Timestamp;
-use crate::model::whole::WholeAnswer;
+use crate::model::whole::{Packing, WholeAnswer};
 use crate::promql::{self, Facts, Opaque};
 use crate::request::{Context, Outgoing};
 use crate::sched::dispatch::estimate::Estimate;
@@ -38,17 +41,34 @@ pub struct Question {
     pub outgoing: Outgoing,
     /// In which circumstances.
     pub context: Context,
-    /// Why the cache has nothing to do with it.
-    pub bypass: Option<Bypass>,
 }
 
-/// Why a question has nothing to do with the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bypass {
-    /// In a word.
-    pub reason: &'static str,
-    /// Whether it may wait for somebody else's answer.
-    pub may_join: bool,
+impl Question {
+    /// The same question of a range that begins here.
+    fn begin_at(&mut self, start: Timestamp) {
+        self.params = self.params.with("start", &start.to_string());
+        let encoded = self.params.encode(&[]);
+        self.outgoing.query = encoded.url_query;
+        if let Some(body) = encoded.body {
+            self.outgoing.body = body.into();
+        }
+    }
+}
+
+/// What is left of a question.
+enum Narrowed {
+    /// It is asked, of a later start perhaps.
+    Asked,
+    /// Nothing: this is the answer.
+    Empty(String),
+    /// There is no answer that leaves out anything.
+    Refused(ApiError),
+}
+
+fn empty(body: String) -> WholeAnswer {
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect();
+    let plain_bytes = body.len() as u64;
+    WholeAnswer { status: StatusCode::OK, headers, body: body.into(), packing: Packing::Plain, plain_bytes }
 }
 
 /// What becomes of a question.
@@ -57,13 +77,13 @@ pub type Answered = (Result<Arc<WholeAnswer>, ApiError>, Verdict);
 /// Everything that such a question meets on its way.
 #[derive(Debug)]
 pub struct Wholes {
+    limits: Arc<limits::Policy>,
     downstream: Arc<Downstream>,
     answers: Arc<WholeAnswers>,
     flights: Coalescer<FlightKey, Outcome>,
     policy: Policy,
     key_headers: KeyHeaders,
     namespace: String,
-    max_response_bytes: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -81,32 +101,41 @@ struct Plan {
     identity: Identity,
     facts: Option<Result<Facts, Opaque>>,
     term: Result<Term, &'static str>,
+    past_cache: Option<PastCache>,
 }
 
 impl Wholes {
     /// The stages, as configured.
     pub fn new(
         config: &Config,
+        limits: Arc<limits::Policy>,
         downstream: Arc<Downstream>,
         answers: Arc<WholeAnswers>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         Ok(Self {
+            limits,
             downstream,
             answers,
             flights: Coalescer::default(),
             policy: Policy::new(&config.cache),
-            key_headers: KeyHeaders::new(&config.cache)?,
+            key_headers: KeyHeaders::new(config)?,
             namespace: config.namespace(),
-            max_response_bytes: config.limits.max_response_bytes,
             metrics,
         })
     }
 
     /// Answers a question.
-    pub async fn answer(&self, question: Question) -> Answered {
-        let plan = self.plan(&question);
-        let bypass = question.bypass;
+    pub async fn answer(&self, mut question: Question) -> Answered {
+        let facts = matches!(question.endpoint, Endpoint::Instant).then(|| promql::read(question.params.get("query")));
+        // What lies too far back is left out.
+        match self.narrow(&mut question, facts.as_ref()) {
+            Narrowed::Asked => {}
+            Narrowed::Empty(body) => return (Ok(Arc::new(empty(body))), Verdict::new(Status::Bypass, "lookback")),
+            Narrowed::Refused(error) => return (Err(error), Verdict::new(Status::Error, "limit")),
+        }
+        let plan = self.plan(&question, facts);
+        let bypass = plan.past_cache;
         // What is held.
         if plan.term.is_ok()
             && bypass.is_none()
@@ -115,14 +144,14 @@ impl Wholes {
             return (Ok(answer), Verdict::new(Status::Hit, ""));
         }
         let (mut status, reason) = match (bypass, plan.term) {
-            (Some(bypass), _) => (Status::Bypass, bypass.reason),
+            (Some(bypass), _) => (Status::Bypass, bypass.as_str()),
             (None, Ok(_)) => (Status::Miss, "absent"),
             (None, Err("fresh")) => (Status::Miss, "fresh"),
             (None, Err(reason)) => (Status::Bypass, reason),
         };
 
         // One in flight.
-        let may_join = bypass.is_none_or(|bypass| bypass.may_join);
+        let may_join = bypass.is_none_or(PastCache::joins_others);
         let deadline = question.context.deadline;
         let flight = FlightKey {
             identity: Arc::clone(plan.identity.bytes()),
@@ -156,18 +185,50 @@ impl Wholes {
         }
     }
 
-    fn plan(&self, question: &Question) -> Plan {
+    /// Applies the limit on how far back a tenant may ask.
+    fn narrow(&self, question: &mut Question, facts: Option<&Result<Facts, Opaque>>) -> Narrowed {
+        let Question { endpoint, params, context, .. } = question;
+        let (tenants, tenant) = (&self.limits.tenants, &context.tenant);
+        match endpoint {
+            Endpoint::Instant => {
+                let facts = facts.and_then(|facts| facts.as_ref().ok());
+                match lookback::instant((tenants, tenant), facts, params.get("time"), context.now) {
+                    lookback::Instant::AsItIs => Narrowed::Asked,
+                    lookback::Instant::Empty(kind) => Narrowed::Empty(format!(
+                        r#"{{"status":"success","data":{{"resultType":"{}","result":[]}}}}"#,
+                        kind.as_str()
+                    )),
+                    lookback::Instant::Refused(error) => Narrowed::Refused(error),
+                }
+            }
+            Endpoint::Listing | Endpoint::Exemplars => {
+                let bound = lookback::bound(tenants, tenant, context.now);
+                match lookback::window(params.get("start"), params.get("end"), bound) {
+                    lookback::Window::AsItIs => Narrowed::Asked,
+                    lookback::Window::From(start) => {
+                        question.begin_at(start);
+                        Narrowed::Asked
+                    }
+                    lookback::Window::Nothing => Narrowed::Empty(r#"{"status":"success","data":[]}"#.to_owned()),
+                }
+            }
+            _ => Narrowed::Asked,
+        }
+    }
+
+    fn plan(&self, question: &Question, facts: Option<Result<Facts, Opaque>>) -> Plan {
         let Question { endpoint, params, outgoing, context, .. } = question;
         let headers: Vec<_> = self.key_headers.of(&outgoing.headers).collect();
         let scope = (self.namespace.as_str(), &context.tenant, outgoing.path.as_str());
         let identity = Identity::of_whole(scope, params, &headers);
-        let facts = matches!(endpoint, Endpoint::Instant).then(|| promql::read(params.get("query")));
         let term = self.policy.term(*endpoint, params, facts.as_ref(), context.now);
-        Plan { identity, facts, term }
+        let caches_alerts = self.limits.caches_alerts;
+        let past_cache = PastCache::of(&outgoing.headers, params.get("query"), context.caller, caches_alerts);
+        Plan { identity, facts, term, past_cache }
     }
 
     fn flight(&self, question: &Question, plan: &Plan) -> Flight {
-        let Question { endpoint, outgoing, context, bypass, .. } = question;
+        let Question { endpoint, outgoing, context, .. } = question;
         let estimate = match (endpoint, &plan.facts) {
             (Endpoint::Instant, facts) => {
                 let widest_range_ms = facts.as_ref().and_then(|facts| facts.as_ref().ok()).map(Facts::widest_range_ms);
@@ -183,10 +244,9 @@ impl Wholes {
             submission: Submission { outgoing: outgoing.clone(), deadline: context.deadline, standing },
             endpoint: *endpoint,
             identity: plan.identity.clone(),
-            term: plan.term.ok().filter(|_| bypass.is_none()),
+            term: plan.term.ok().filter(|_| plan.past_cache.is_none()),
             policy: self.policy,
             now: context.now,
-            max_response_bytes: self.max_response_bytes,
         }
     }
 
@@ -218,16 +278,15 @@ struct Flight {
     term: Option<Term>,
     policy: Policy,
     now: Timestamp,
-    max_response_bytes: u64,
 }
 
 impl Flight {
     async fn run(self) -> Outcome {
-        let Self { downstream, submission, max_response_bytes, .. } = self;
+        let Self { downstream, submission, .. } = self;
         let gathered = if self.endpoint.waits_in_queue() {
-            downstream.ask_whole(submission, max_response_bytes).await?
+            downstream.ask_whole(submission).await?
         } else {
-            downstream.ask_whole_past_queue(submission, max_response_bytes).await?
+            downstream.ask_whole_past_queue(submission).await?
         };
         let answer = Arc::new(gathered.answer);
         let Some(term) = self.term else { return Ok(answer) };
@@ -236,7 +295,7 @@ impl Flight {
         let verdict = match gathered.verdict {
             _ if answer.status != StatusCode::OK => return Ok(answer),
             Err(unkept) => Err(unkept.as_str()),
-            Ok(()) if is_no_store(&gathered.headers) => Err("no-store"),
+            Ok(()) if has_no_store(&gathered.headers) => Err("no-store"),
             Ok(()) => self.policy.hold(term, fetched_at),
         };
         match verdict {

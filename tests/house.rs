@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 10] = [
     ("words", &["error.rs", "jitter.rs", "model/", "sched/shuffle.rs"]),
     ("facts", &["config.rs", "promql/"]),
-    ("the request", &["api.rs", "request.rs", "verdict.rs"]),
+    ("the request", &["api.rs", "caller.rs", "request.rs", "verdict.rs"]),
     ("texts", &["wire/", "merge.rs"]),
     (
         "decisions",
         &[
+            "limits/",
             "split/plan.rs",
+            "cache/directive.rs",
             "cache/key.rs",
             "cache/extent.rs",
             "cache/plan.rs",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use promfront::promql::{Facts, Opaque, read};
+use promfront::promql::{Facts, Kind, Opaque, read};
 use proptest::prelude::*;
 
 const QUERIES: &str = include_str!("golden/promql/queries.txt");
@@ -44,6 +44,13 @@ fn show(out: &mut String, query: &str) {
         [None, None] => Ok(()),
     }
     .expect("a String takes every write");
+    // What is said of most is left out.
+    if facts.kind() != Kind::Vector {
+        write!(out, ", a {}", facts.kind().as_str()).expect("a String takes every write");
+    }
+    if !facts.reads_series() {
+        out.push_str(", reads no series");
+    }
     let pinned = facts.pin(query, START_MS, END_MS);
     if pinned != query {
         write!(out, "\n    pinned {}", pinned.replace('\n', "⏎")).expect("a String takes every write");

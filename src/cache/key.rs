@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config;
+use crate::config::Config;
 use crate::model::grid::StepGrid;
 use crate::model::params::{Pair, Params};
 use crate::model::tenant::TenantId;
@@ -134,9 +134,13 @@ const KEY_HEADERS: [&str; 8] = [
 pub struct KeyHeaders(Vec<HeaderName>);
 
 impl KeyHeaders {
-    /// The built-in ones and those that are configured.
-    pub fn new(options: &config::Cache) -> Result<Self, String> {
-        let names = KEY_HEADERS.into_iter().chain(options.key_headers.iter().map(String::as_str));
+    /// The built-in ones and those that are configured. Whose the request is stands in every identity already, in one form
+    /// however the client writes it.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let tenancy = &config.multitenancy;
+        let is_tenant = |name: &&str| tenancy.enabled && name.eq_ignore_ascii_case(&tenancy.header);
+        let names = KEY_HEADERS.into_iter().chain(config.cache.key_headers.iter().map(String::as_str));
+        let names = names.filter(|name| !is_tenant(name));
         let not_a_name = |name| format!("cache.key_headers: {name:?} is not the name of a header");
         let names = names.map(|name| HeaderName::from_bytes(name.as_bytes()).map_err(|_| not_a_name(name)));
         names.collect::<Result<_, _>>().map(Self)

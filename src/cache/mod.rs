@@ -1,6 +1,7 @@
 //! Extents of answers that were given before: what they are, where they lie, and which of them still hold.
 
 pub mod codec;
+pub mod directive;
 pub mod extent;
 pub mod key;
 pub mod page;

@@ -92,7 +92,7 @@ pub fn assemble(held: Vec<Piece>, fetched: Vec<Piece>) -> Vec<Piece> {
 /// What the instants of a query read.
 pub fn reads(planned: &PlannedQuery) -> Reads {
     let (facts, query) = (&planned.facts, &planned.query);
-    let nailed_ms = facts.nailed_ms(query.grid.start().ms(), query.end.ms()).max();
+    let nailed_ms = facts.nailed_ms(query.start.ms(), query.end.ms()).max();
     Reads { ahead_ms: facts.ahead_ms(), nailed: nailed_ms.map(Timestamp::from_ms) }
 }
 

@@ -29,6 +29,7 @@ const QUERIERS_LEAVE_WITHIN: Duration = Duration::from_secs(10);
 /// A PromQL query frontend and caching proxy.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "promfront", disable_version_flag = true, args_conflicts_with_subcommands = true)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are flags")]
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,

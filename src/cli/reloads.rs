@@ -1,6 +1,6 @@
 //! When the configuration is loaded again: at SIGHUP, and, if that is wanted, when the file has another content.
 //!
-//! The content is compared, not the time of the file: a mounted ConfigMap changes by a link that points elsewhere.
+//! The content is compared, not the time of the file: a mounted `ConfigMap` changes by a link that points elsewhere.
 
 use std::path::PathBuf;
 use std::sync::Arc;

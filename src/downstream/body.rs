@@ -24,7 +24,7 @@ enum Target {
 /// Why a body is not taken.
 pub(super) enum SinkError {
     /// It is larger than it may be.
-    TooLarge { limit: u64 },
+    TooLarge,
     /// It is not what its encoding says.
     Gzip(std::io::Error),
     /// It grows without measure.
@@ -70,17 +70,13 @@ impl Sink {
         self.received += data.len() as u64;
         let limit = self.limit;
         if self.received > limit {
-            return Err(SinkError::TooLarge { limit });
+            return Err(SinkError::TooLarge);
         }
         match &mut self.target {
             Target::Plain(bytes) => bytes.extend_from_slice(data),
             Target::Gzip(decoder) => {
                 if let Err(error) = decoder.write_all(data) {
-                    return Err(if decoder.get_ref().is_full {
-                        SinkError::TooLarge { limit }
-                    } else {
-                        SinkError::Gzip(error)
-                    });
+                    return Err(if decoder.get_ref().is_full { SinkError::TooLarge } else { SinkError::Gzip(error) });
                 }
                 let grown = decoder.get_ref().bytes.len() as u64;
                 if grown > GZIP_RATIO_FROM && grown / self.received > MAX_GZIP_RATIO {
@@ -96,7 +92,7 @@ impl Sink {
         match self.target {
             Target::Plain(bytes) => Ok(bytes.into()),
             Target::Gzip(mut decoder) => match decoder.try_finish() {
-                Err(_) if decoder.get_ref().is_full => Err(SinkError::TooLarge { limit: self.limit }),
+                Err(_) if decoder.get_ref().is_full => Err(SinkError::TooLarge),
                 Err(error) => Err(SinkError::Gzip(error)),
                 Ok(()) => Ok(std::mem::take(&mut decoder.get_mut().bytes).into()),
             },

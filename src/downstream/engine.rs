@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::HeaderName;
 use http::{HeaderMap, Method, StatusCode};
 use moka::sync::Cache;
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::fetch::{Downstream, PartRequest};
 use crate::model::params::Encoded;
+use crate::model::tenant::TenantId;
 use crate::request::Context;
 use crate::sched::dispatch::Standing;
 use crate::sched::dispatch::estimate::Estimate;
@@ -69,15 +71,27 @@ impl Engine {
     }
 }
 
+/// VictoriaMetrics says its host's name with each answer; Prometheus and its kin have no such header.
+const OF_VICTORIAMETRICS: HeaderName = HeaderName::from_static("x-server-hostname");
+
+/// Whether an answer comes from VictoriaMetrics.
+pub fn is_victoriametrics(headers: &HeaderMap) -> bool {
+    headers.contains_key(OF_VICTORIAMETRICS)
+}
+
 /// Asks for the engine when it is needed, and remembers it.
 #[derive(Debug)]
 pub struct EngineProbe {
     known: Cache<EngineKey, (Engine, Instant)>,
+    /// Those whose answers can't be cut.
+    foreign: Cache<EngineKey, ()>,
 }
 
 /// A path prefix may lead to one server and a tenant's header to another: what was asked how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EngineKey {
+    /// Whose question needs it.
+    pub tenant: TenantId,
     /// The path of a range query.
     pub path: String,
     /// The headers by which a server is chosen, or chooses.
@@ -86,11 +100,26 @@ pub struct EngineKey {
 
 impl Default for EngineProbe {
     fn default() -> Self {
-        Self { known: Cache::new(MOST_REMEMBERED) }
+        Self {
+            known: Cache::new(MOST_REMEMBERED),
+            foreign: Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(REMEMBERED).build(),
+        }
     }
 }
 
 impl EngineProbe {
+    /// Whether it was seen of late that the answers can't be cut.
+    pub fn is_foreign(&self, key: impl FnOnce() -> EngineKey) -> bool {
+        // Before most servers there is none.
+        self.foreign.entry_count() > 0 && self.foreign.contains_key(&key())
+    }
+
+    /// Remembers that the answers can't be cut.
+    pub fn remember_foreign(&self, key: EngineKey) {
+        self.foreign.insert(key, ());
+        self.foreign.run_pending_tasks();
+    }
+
     /// The engine that answers a range query, asked with that query's headers; an unknown one if it does not tell soon.
     pub async fn known(
         &self,

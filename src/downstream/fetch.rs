@@ -21,9 +21,10 @@ use super::body::{Sink, SinkError};
 use super::connect::root_cause;
 use super::endpoint::SendError;
 use super::endpoints::Endpoints;
-use super::headers::{date, forwarded, is_no_store};
-use crate::config::Limits;
+use super::headers::{date, forwarded};
+use crate::cache::directive::has_no_store;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::Policy;
 use crate::metrics::{CodeLabels, Metrics};
 use crate::model::params::Encoded;
 use crate::model::time::Timestamp;
@@ -90,7 +91,7 @@ impl Answer {
 
     /// Whether the server forbids to keep it.
     pub fn is_no_store(&self) -> bool {
-        is_no_store(&self.headers)
+        has_no_store(&self.headers)
     }
 }
 
@@ -107,7 +108,7 @@ pub struct Downstream {
     /// Servers of our own; none if queriers pull everything.
     endpoints: Option<Arc<Endpoints>>,
     turn: AtomicUsize,
-    max_response_bytes: u64,
+    policy: Arc<Policy>,
     metrics: Arc<Metrics>,
 }
 
@@ -116,11 +117,14 @@ impl Downstream {
     pub fn new(
         dispatcher: Arc<Dispatcher>,
         endpoints: Option<Arc<Endpoints>>,
-        limits: &Limits,
+        policy: Arc<Policy>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let max_response_bytes = limits.max_response_bytes;
-        Self { dispatcher, endpoints, turn: AtomicUsize::new(0), max_response_bytes, metrics }
+        Self { dispatcher, endpoints, turn: AtomicUsize::new(0), policy, metrics }
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     pub(super) fn dispatcher(&self) -> &Arc<Dispatcher> {
@@ -129,11 +133,17 @@ impl Downstream {
 
     /// Asks for a range part and collects its whole answer.
     pub async fn fetch(&self, part: PartRequest) -> Result<Answer, ApiError> {
-        let deadline = part.deadline;
+        let (deadline, tenant) = (part.deadline, part.standing.tenant.clone());
+        let tenants = &self.policy.tenants;
+        let limit = tenants.limits_of(&tenant).max_response_bytes;
         in_time(deadline, async {
             let response = self.dispatcher.ask(part.submission()).await?;
             let (head, body) = response.into_parts();
-            let body = collect(&head.headers, body, self.max_response_bytes).await?;
+            let collected = collect(&head.headers, body, limit).await;
+            let body = collected.map_err(|problem| match problem {
+                Uncollected::TooLarge => tenants.response_too_large(&tenant),
+                Uncollected::Unusable(problem) => unusable(&problem),
+            })?;
             if head.status.is_success() {
                 self.metrics.downstream_response_bytes.inc_by(body.len() as u64);
             }
@@ -210,35 +220,49 @@ pub(super) fn told(error: SendError) -> ApiError {
     }
 }
 
+/// Why a body is no answer.
+enum Uncollected {
+    /// It is larger than it may be.
+    TooLarge,
+    /// It cannot be read.
+    Unusable(String),
+}
+
 /// The whole body, decoded, at most `limit` bytes of it.
-async fn collect(headers: &HeaderMap, mut body: AnyBody, limit: u64) -> Result<Bytes, ApiError> {
+async fn collect(headers: &HeaderMap, mut body: AnyBody, limit: u64) -> Result<Bytes, Uncollected> {
+    let unusable = |problem: String| Err(Uncollected::Unusable(problem));
     let is_gzip = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity" | b"") => false,
         Some(gzip) if gzip.eq_ignore_ascii_case(b"gzip") || gzip.eq_ignore_ascii_case(b"x-gzip") => true,
-        Some(_) => return Err(unusable("its content encoding was not asked for")),
+        Some(_) => return unusable("its content encoding was not asked for".to_owned()),
     };
     // What the server says about the length is a hint, not a promise.
     let hint = body.size_hint().exact().unwrap_or(0).min(1 << 26).min(limit);
     let mut sink = Sink::new(usize::try_from(hint).unwrap_or(0), is_gzip, limit);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| unusable(&format!("it ended early: {}", root_cause(&error))))?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return unusable(format!("it ended early: {}", root_cause(&error))),
+        };
         if let Ok(data) = frame.into_data() {
-            sink.take(&data).map_err(|problem| refused(&problem))?;
+            sink.take(&data)?;
         }
     }
-    sink.finish().map_err(|problem| refused(&problem))
+    Ok(sink.finish()?)
+}
+
+impl From<SinkError> for Uncollected {
+    fn from(problem: SinkError) -> Self {
+        match problem {
+            SinkError::TooLarge => Self::TooLarge,
+            SinkError::Gzip(error) => Self::Unusable(format!("its gzip stream is broken: {error}")),
+            SinkError::Bomb => Self::Unusable("its gzip stream grows without measure".to_owned()),
+        }
+    }
 }
 
 pub(super) fn unusable(problem: &str) -> ApiError {
     ApiError::new(ErrorKind::BadGateway, format!("the answer of the downstream can't be used: {problem}"))
-}
-
-fn refused(problem: &SinkError) -> ApiError {
-    match problem {
-        SinkError::TooLarge { limit } => ApiError::response_too_large(*limit),
-        SinkError::Gzip(error) => unusable(&format!("its gzip stream is broken: {error}")),
-        SinkError::Bomb => unusable("its gzip stream grows without measure"),
-    }
 }
 
 pub(super) async fn in_time<T>(

@@ -22,17 +22,6 @@ const NOT_FOR_PARTS: [HeaderName; 12] = [
     header::IF_UNMODIFIED_SINCE,
 ];
 
-/// Whether a `Cache-Control` value has the directive `no-store` among its directives.
-pub fn names_no_store(value: &str) -> bool {
-    value.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-store"))
-}
-
-/// Whether `Cache-Control` has the directive `no-store`.
-pub fn is_no_store(headers: &HeaderMap) -> bool {
-    let directives = headers.get_all(header::CACHE_CONTROL).into_iter();
-    directives.filter_map(|value| value.to_str().ok()).any(names_no_store)
-}
-
 /// What the server's clock said.
 pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
     Timestamp::parse_http_date(headers.get(header::DATE)?.to_str().ok()?)

@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use super::connect::root_cause;
 use super::fetch::{Downstream, in_time, is_json, unusable};
 use crate::error::{ApiError, ErrorKind};
+use crate::model::tenant::TenantId;
 use crate::model::whole::{Packing, WholeAnswer};
 use crate::sched::dispatch::Submission;
 use crate::wire::skim::{Skim, Unkept};
@@ -52,34 +53,52 @@ pub struct Gathered {
 
 impl Downstream {
     /// Asks whoever pulls, and collects the whole answer.
-    pub async fn ask_whole(&self, mut submission: Submission, limit: u64) -> Result<Gathered, ApiError> {
-        let deadline = submission.deadline;
+    pub async fn ask_whole(&self, mut submission: Submission) -> Result<Gathered, ApiError> {
+        let (deadline, tenant) = (submission.deadline, submission.standing.tenant.clone());
         submission.outgoing.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        in_time(deadline, async { gather(self.dispatcher().ask(submission).await?, limit).await }).await
+        in_time(deadline, async { self.gather(self.dispatcher().ask(submission).await?, &tenant).await }).await
     }
 
     /// Asks a server of ours past the queue, and collects the whole answer.
-    pub async fn ask_whole_past_queue(&self, submission: Submission, limit: u64) -> Result<Gathered, ApiError> {
-        let Submission { outgoing, deadline, .. } = submission;
+    pub async fn ask_whole_past_queue(&self, submission: Submission) -> Result<Gathered, ApiError> {
+        let Submission { outgoing, deadline, standing } = submission;
         let uri = if outgoing.query.is_empty() { outgoing.path } else { outgoing.path + "?" + &outgoing.query };
         let uri = uri.parse().map_err(|error| ApiError::new(ErrorKind::BadData, format!("{error}")))?;
         let mut request = Request::new(AnyBody::from(outgoing.body));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (outgoing.method, uri, outgoing.headers);
         request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        in_time(deadline, async { gather(self.forward(request).await?, limit).await }).await
+        in_time(deadline, async { self.gather(self.forward(request).await?, &standing.tenant).await }).await
     }
 }
 
-async fn gather(response: Response<AnyBody>, limit: u64) -> Result<Gathered, ApiError> {
+impl Downstream {
+    async fn gather(&self, response: Response<AnyBody>, tenant: &TenantId) -> Result<Gathered, ApiError> {
+        let tenants = &self.policy().tenants;
+        gather(response, tenants.limits_of(tenant).max_response_bytes).await.map_err(|why| match why {
+            Ungathered::TooLarge => tenants.response_too_large(tenant),
+            Ungathered::Unusable(problem) => unusable(&problem),
+        })
+    }
+}
+
+/// Why a body is no answer.
+enum Ungathered {
+    /// It is larger than it may be.
+    TooLarge,
+    /// It cannot be read.
+    Unusable(String),
+}
+
+async fn gather(response: Response<AnyBody>, limit: u64) -> Result<Gathered, Ungathered> {
     let (head, mut body) = response.into_parts();
     let packing = match head.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity" | b"") => Packing::Plain,
         Some(gzip) if gzip.eq_ignore_ascii_case(b"gzip") || gzip.eq_ignore_ascii_case(b"x-gzip") => Packing::Gzip,
-        Some(_) => return Err(unusable("its content encoding was not asked for")),
+        Some(_) => return Err(Ungathered::Unusable("its content encoding was not asked for".to_owned())),
     };
     let mut collector = Collector::new(packing, limit);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| unusable(&format!("it ended early: {}", root_cause(&error))))?;
+        let frame = frame.map_err(|error| Ungathered::Unusable(format!("it ended early: {}", root_cause(&error))))?;
         if let Ok(data) = frame.into_data() {
             collector.take(&data)?;
         }
@@ -167,11 +186,11 @@ impl Collector {
         }
     }
 
-    fn take(&mut self, data: &[u8]) -> Result<(), ApiError> {
+    fn take(&mut self, data: &[u8]) -> Result<(), Ungathered> {
         match self {
             Self::Plain { bytes, reader } => {
                 reader.received += data.len() as u64;
-                reader.read(data).map_err(|enough| told(enough, reader.limit))?;
+                reader.read(data)?;
                 bytes.extend_from_slice(data);
                 if bytes.len() > PACKED_FROM {
                     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
@@ -182,48 +201,50 @@ impl Collector {
             }
             Self::Packed { packer, reader } => {
                 reader.received += data.len() as u64;
-                reader.read(data).map_err(|enough| told(enough, reader.limit))?;
+                reader.read(data)?;
                 packer.write_all(data).expect(IN_MEMORY);
             }
             Self::Gzip { bytes, unpacker } => {
                 unpacker.get_mut().received += data.len() as u64;
-                let limit = unpacker.get_ref().limit;
-                if unpacker.get_ref().received > limit {
-                    return Err(told(Enough::TooLarge, limit));
+                if unpacker.get_ref().received > unpacker.get_ref().limit {
+                    return Err(Ungathered::TooLarge);
                 }
-                unpacker.write_all(data).map_err(|error| broken(&error, limit))?;
+                unpacker.write_all(data)?;
                 bytes.extend_from_slice(data);
             }
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<(Bytes, Packing, Reader), ApiError> {
+    fn finish(self) -> Result<(Bytes, Packing, Reader), Ungathered> {
         match self {
             Self::Plain { bytes, reader } => Ok((bytes.into(), Packing::Plain, reader)),
             Self::Packed { packer, reader } => Ok((packer.finish().expect(IN_MEMORY).into(), Packing::Gzip, reader)),
             // A body of nothing is no gzip stream, and Go sends it so.
             Self::Gzip { bytes, .. } if bytes.is_empty() => Ok((Bytes::new(), Packing::Plain, Reader::new(0))),
             Self::Gzip { bytes, unpacker } => {
-                let limit = unpacker.get_ref().limit;
-                let reader = unpacker.finish().map_err(|error| broken(&error, limit))?;
+                let reader = unpacker.finish()?;
                 Ok((bytes.into(), Packing::Gzip, reader))
             }
         }
     }
 }
 
-fn told(enough: Enough, limit: u64) -> ApiError {
-    match enough {
-        Enough::TooLarge => ApiError::response_too_large(limit),
-        Enough::Bomb => unusable("its gzip stream grows without measure"),
+impl From<Enough> for Ungathered {
+    fn from(enough: Enough) -> Self {
+        match enough {
+            Enough::TooLarge => Self::TooLarge,
+            Enough::Bomb => Self::Unusable("its gzip stream grows without measure".to_owned()),
+        }
     }
 }
 
-fn broken(error: &std::io::Error, limit: u64) -> ApiError {
-    let enough = error.get_ref().and_then(|cause| cause.downcast_ref::<Enough>());
-    match enough {
-        Some(enough) => told(*enough, limit),
-        None => unusable(&format!("its gzip stream is broken: {error}")),
+/// What the unpacker says.
+impl From<std::io::Error> for Ungathered {
+    fn from(error: std::io::Error) -> Self {
+        match error.get_ref().and_then(|cause| cause.downcast_ref::<Enough>()) {
+            Some(enough) => (*enough).into(),
+            None => Self::Unusable(format!("its gzip stream is broken: {error}")),
+        }
     }
 }

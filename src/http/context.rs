@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::request::Parts;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::caller;
+use crate::caller;
 use crate::error::ApiError;
 use crate::model::params::Params;
 use crate::model::time::{Timestamp, parse_timeout};
@@ -21,7 +21,7 @@ pub(super) fn read(
 ) -> Result<Context, ApiError> {
     let timeout = form.map(|form| form.get("timeout")).filter(|text| !text.is_empty()).and_then(parse_timeout);
     let deadline = began + timeout.map_or(service.timeout(), |timeout| timeout.min(service.timeout()));
-    let tenant = caller::tenant(&head.headers, service.tenant_header.as_ref())?;
+    let tenant = caller::tenant(&head.headers, service.tenancy.as_ref())?;
     Ok(Context { tenant, now: Timestamp::now(), deadline, caller: caller::read(&head.headers) })
 }
 

@@ -1,6 +1,5 @@
 //! The door: promfront's own pages, range queries, and everything else, which belongs to the downstream.
 
-mod caller;
 mod context;
 pub mod cors;
 mod form;

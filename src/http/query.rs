@@ -14,6 +14,7 @@ use super::{context, form, reply};
 use crate::api::{self, Endpoint};
 use crate::downstream::headers::for_parts;
 use crate::error::{ApiError, ErrorKind};
+use crate::limits::{block, range};
 use crate::metrics::{WholeLabels, Word};
 use crate::model::params::Params;
 use crate::request::{Context, Outgoing};
@@ -68,6 +69,9 @@ async fn question(service: &Service, endpoint: Endpoint, request: Request, began
     let (mut head, body) = request.into_parts();
     let (params, mut body) = form::read(&head, body).await?;
     let context = context::read(service, &head, params.as_ref(), began)?;
+    if let Some(refused) = refused(service, endpoint, &head, params.as_ref(), &context) {
+        return Ok(refused);
+    }
     let Some(params) = params else {
         return hand_on(service, endpoint, &head, body, &context, "not-understood").await;
     };
@@ -93,13 +97,34 @@ async fn question(service: &Service, endpoint: Endpoint, request: Request, began
         headers,
         body,
     };
-    let question = Question { endpoint, params, outgoing, context, bypass: None };
+    let question = Question { endpoint, params, outgoing, context };
     let (answer, verdict) = service.wholes.answer(question).await;
     let response = match answer {
         Ok(answer) => reply::whole(&head.headers, &answer),
         Err(error) => reply::error(&error),
     };
     Ok((response, verdict))
+}
+
+/// What is blocked, or too long, is not looked at any further.
+fn refused(
+    service: &Service,
+    endpoint: Endpoint,
+    head: &Parts,
+    params: Option<&Params>,
+    context: &Context,
+) -> Option<(Response, Verdict)> {
+    let policy = &service.policy;
+    let query = params.filter(|_| matches!(endpoint, Endpoint::Instant | Endpoint::Exemplars));
+    let asked = query.map_or_else(
+        || block::Question::without_query(&context.tenant, &head.headers),
+        |params| block::Question::of_query(&context.tenant, &head.headers, params),
+    );
+    if let Some(error) = policy.blocked.refusal(&asked, context.now) {
+        return Some((reply::error(&error), Verdict::new(Status::Error, "blocked")));
+    }
+    let error = range::check_text(&policy.tenants, &context.tenant, params?.get("query")).err()?;
+    Some((reply::error(&error), Verdict::new(Status::Error, "limit")))
 }
 
 /// The server behind knows the question as `GET` only: all parameters move into the URL.
@@ -141,7 +166,10 @@ async fn hand_on(
 /// What has no end, or is not known, is not even read.
 async fn stream(service: &Service, endpoint: Endpoint, request: Request, began: Instant) -> Answered {
     let (head, body) = request.into_parts();
-    context::read(service, &head, None, began)?;
+    let context = context::read(service, &head, None, began)?;
+    if let Some(refused) = refused(service, endpoint, &head, None, &context) {
+        return Ok(refused);
+    }
     let reason = if endpoint == Endpoint::Unknown { "unknown" } else { "stream" };
     let response = service.downstream.forward(Request::from_parts(head, body)).await?;
     Ok((response, Verdict::new(Status::Bypass, reason)))

@@ -1,5 +1,6 @@
 //! `query_range`: from the request to the pipeline, and from its reply to the response.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,8 +11,11 @@ use http::request::Parts;
 
 use super::{context, form, reply};
 use crate::downstream::headers::for_parts;
+use crate::error::{ApiError, ErrorKind};
+use crate::limits::block::Question;
+use crate::limits::range;
 use crate::metrics::{ResultLabels, Word};
-use crate::model::params::Params;
+use crate::model::params::{Encoded, Params};
 use crate::pipeline::{Incoming, Reply};
 use crate::request::Context;
 use crate::sched::dispatch::Standing;
@@ -55,10 +59,20 @@ async fn judge(
         Ok(context) => context,
         Err(error) => return (reply::error(&error), Verdict::new(Status::Error, error.kind.error_type())),
     };
-    let whole = async |estimate, verdict| pass_whole(service, head, body.clone(), &context, estimate, verdict).await;
-    let unknown = Estimate::of_raw_samples();
-    let Some(query) = form.and_then(read_range_query) else {
-        return whole(unknown, Verdict::new(Status::Bypass, "not-understood")).await;
+    // What is blocked is not looked at any further.
+    let params = form.unwrap_or_default();
+    let question = Question::of_query(&context.tenant, &head.headers, &params);
+    if let Some(error) = service.policy.blocked.refusal(&question, context.now) {
+        return (reply::error(&error), Verdict::new(Status::Error, "blocked"));
+    }
+    let whole = async |narrowed, estimate, verdict| {
+        pass_whole(service, (head, body.clone(), narrowed), &context, estimate, verdict).await
+    };
+    let Some(query) = read_range_query(params) else {
+        if let Err(error) = range::check_unread(&service.policy.tenants, &context.tenant) {
+            return (reply::error(&error), Verdict::new(Status::Error, "limit"));
+        }
+        return whole(None, Estimate::of_raw_samples(), Verdict::new(Status::Bypass, "not-understood")).await;
     };
     let estimate = Estimate::of_query(query.grid.len(), USUAL_RANGE_MS);
     let incoming = Incoming {
@@ -74,25 +88,42 @@ async fn judge(
         }
         (Reply::Theirs(answer), verdict) => (reply::theirs(&answer), verdict),
         (Reply::Ours(error), verdict) => (reply::error(&error), verdict),
-        (Reply::PassWhole, verdict) => whole(estimate, verdict).await,
+        (Reply::PassWhole(narrowed), verdict) => whole(narrowed, estimate, verdict).await,
     }
 }
 
-/// The request as it came, to the downstream, and its answer as it comes.
+/// The request as it came, or with the parameters that it may have, to the downstream, and its answer as it comes.
 async fn pass_whole(
     service: &Service,
-    head: &Parts,
-    body: Bytes,
+    (head, body, narrowed): (&Parts, Bytes, Option<Encoded>),
     context: &Context,
     estimate: Estimate,
     verdict: Verdict,
 ) -> (Response, Verdict) {
     let standing = Standing::new(context, estimate, context::fingerprint(context, head, &body));
-    match service.downstream.forward_whole(head, body, context.deadline, standing).await {
+    let (head, body) = match narrowed {
+        None => (Cow::Borrowed(head), body),
+        Some(narrowed) => match with_params(head, narrowed) {
+            Ok((head, body)) => (Cow::Owned(head), body),
+            Err(error) => return (reply::error(&error), Verdict { status: Status::Error, ..verdict }),
+        },
+    };
+    match service.downstream.forward_whole(&head, body, context.deadline, standing).await {
         Ok(response) => (response, verdict),
         Err(error) => {
             let verdict = Verdict { status: Status::Error, reason: error.kind.error_type(), ..verdict };
             (reply::error(&error), verdict)
         }
     }
+}
+
+/// The same request with other parameters.
+fn with_params(head: &Parts, params: Encoded) -> Result<(Parts, Bytes), ApiError> {
+    let mut head = head.clone();
+    let path = head.uri.path();
+    let target = if params.url_query.is_empty() { path.to_owned() } else { format!("{path}?{}", params.url_query) };
+    head.uri = target.parse().map_err(|error| {
+        ApiError::new(ErrorKind::BadData, format!("the request can't be sent with a later start: {error}"))
+    })?;
+    Ok((head, params.body.map(Bytes::from).unwrap_or_default()))
 }

@@ -77,6 +77,18 @@ impl Params {
         raw.join("&")
     }
 
+    /// The same parameters, but this one has this value; one that was not there joins the URL's.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let raw = format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+        let place = self.pairs.iter().find(|pair| pair.name == name).map_or(Place::Url, |pair| pair.place);
+        let pair = Pair { place, name: name.to_owned(), value: value.to_owned(), raw };
+        let at = self.pairs.iter().position(|pair| pair.name == name).unwrap_or(self.pairs.len());
+        let mut pairs: Vec<Pair> = self.pairs.iter().filter(|pair| pair.name != name).cloned().collect();
+        pairs.insert(at, pair);
+        Self { pairs, has_body: self.has_body }
+    }
+
     /// The same request with other values: a parameter in `replaced` stands once, where the value that counted stood;
     /// `None` removes it. Everything else keeps its place and its bytes.
     pub fn encode(&self, replaced: &[(&str, Option<&str>)]) -> Encoded {
@@ -149,6 +161,15 @@ mod tests {
         let body = encoded.body.expect("a form stays a form");
         assert_eq!(body, "query=a+%2b+b&start=10%2E5&end=20&step=5&unknown=%e2%82%ac&flag");
         assert_eq!(params.get("query"), "a + b");
+    }
+
+    #[test]
+    fn a_parameter_is_set_where_it_stood_or_in_the_url() {
+        let params = read("a=1&start=5&start=6", Some("b=2"));
+        let encoded = params.with("start", "7").with("end", "8.5").encode(&[]);
+        assert_eq!((encoded.url_query.as_str(), encoded.body.as_deref()), ("a=1&start=7&end=8%2E5", Some("b=2")));
+        let set = read("a=1", Some("start=5")).with("start", "7");
+        assert_eq!((set.get("start"), set.encode(&[]).body.as_deref()), ("7", Some("start=7")));
     }
 
     #[test]

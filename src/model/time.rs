@@ -33,12 +33,6 @@ impl Timestamp {
         Self(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// As RFC 3339 in UTC; the nearest year that it can write, for instants beyond.
-    pub fn to_rfc3339(self) -> String {
-        let nearest = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-        jiff::Timestamp::from_millisecond(self.0).unwrap_or(nearest).to_string()
-    }
-
     /// This instant moved back by `span`, stopping at the earliest one.
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
@@ -48,6 +42,18 @@ impl Timestamp {
     /// How long ago `earlier` was; nothing if it lies ahead (a clock that was set back).
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// The first whole minute that does not lie before it.
+    #[must_use]
+    pub fn minute_up(self) -> Self {
+        let past = self.0.rem_euclid(60_000);
+        Self(if past == 0 { self.0 } else { self.0.saturating_add(60_000 - past) })
+    }
+
+    /// As people read it, `2030-01-31T00:00:00Z`.
+    pub fn to_rfc3339(self) -> String {
+        jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| format!("{self} s"), |time| time.to_string())
     }
 
     /// Reads a `start`, `end` or `time` parameter as Prometheus does.
@@ -130,6 +136,19 @@ impl fmt::Display for Step {
             None => write!(f, "{}ms", self.0),
         }
     }
+}
+
+/// A span in Prometheus's own notation, the largest units first: `1d12h`.
+pub fn span(length: Duration) -> String {
+    const UNITS: [(i64, &str); 5] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+    let mut rest = millis(length);
+    let counted = UNITS.map(|(unit, name)| {
+        let count = rest / unit;
+        rest %= unit;
+        if count > 0 { format!("{count}{name}") } else { String::new() }
+    });
+    let text = counted.concat();
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// Whole milliseconds of a configured duration.
@@ -316,6 +335,17 @@ mod tests {
             ("9999999999999999", None),
         ] {
             assert_eq!(Timestamp::parse_sample(text.as_bytes()).map(Timestamp::ms), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn people_read_times_and_spans() {
+        assert_eq!(Timestamp(1_893_456_000_000).to_rfc3339(), "2030-01-01T00:00:00Z");
+        for (ms, want) in [(0, "0s"), (1, "1ms"), (90_061_001, "1d1h1m1s1ms"), (31 * 86_400_000, "31d")] {
+            assert_eq!(span(Duration::from_millis(ms)), want);
+        }
+        for (ms, want) in [(0, 0), (1, 60_000), (60_000, 60_000), (-1, 0), (-60_001, -60_000)] {
+            assert_eq!(Timestamp(ms).minute_up(), Timestamp(want));
         }
     }
 

@@ -67,6 +67,31 @@ pub struct Facts {
     /// With a longer step than this the range must stay in one piece.
     pub(super) coarsest_step_ms: Option<i64>,
     pub(super) pins: Vec<Pin>,
+    pub(super) reads_series: bool,
+    pub(super) kind: Kind,
+}
+
+/// What an evaluation at one instant gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One value, a number or a text; there is always one.
+    Scalar,
+    /// Series with one sample each.
+    Vector,
+    /// Series with samples over a range.
+    Matrix,
+}
+
+impl Kind {
+    /// Prometheus's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Vector => "vector",
+            Self::Matrix => "matrix",
+        }
+    }
 }
 
 /// The latest instants that selectors read, one for each thing they may be measured from.
@@ -119,6 +144,18 @@ impl Facts {
     pub fn whole_range(&self, step_ms: i64, ragged_ms: i64) -> Option<WholeRange> {
         let has_gaps = self.coarsest_step_ms.is_some_and(|coarsest_ms| step_ms > coarsest_ms || ragged_ms > 0);
         if has_gaps { Some(WholeRange::GappedSubquery.or_earlier(self.whole_range)) } else { self.whole_range }
+    }
+
+    /// Whether it reads any series; `1+1` and `time()` read none.
+    #[must_use]
+    pub const fn reads_series(&self) -> bool {
+        self.reads_series
+    }
+
+    /// What an instant query for it is answered with.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The client's text with literals in the place of `@ start()` and `@ end()`.

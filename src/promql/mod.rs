@@ -18,7 +18,7 @@ mod walk;
 
 use std::fmt;
 
-pub use facts::{Facts, WholeRange};
+pub use facts::{Facts, Kind, WholeRange};
 
 /// Why a query was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +83,18 @@ pub fn read(query: &str) -> Result<Facts, Opaque> {
     let copy = normalise::copy(&tokens).ok_or(Opaque::Unlexable)?;
     let tree = parse(&copy.text)?;
     walk::facts(&tree, &copy, pin::find(&tokens))
+}
+
+/// Whether one of the query's comments says `word`, among others or alone. A string that looks like a comment is none.
+#[must_use]
+pub fn comments_say(query: &str, word: &str) -> bool {
+    // Nearly all queries are done with here.
+    if !query.contains(word) || guard::length(query).is_err() {
+        return false;
+    }
+    let says = |comment: &str| comment.trim_start_matches('#').split_whitespace().any(|said| said == word);
+    let tokens = lexer::lex(query).unwrap_or_default();
+    tokens.iter().any(|token| token.kind == lexer::Kind::Comment && says(token.text))
 }
 
 /// The only call into the parser. The guard has bounded its stack and its time; `catch_unwind` holds what is left.

@@ -19,7 +19,7 @@ use promql_parser::parser::{
 };
 
 use super::Opaque;
-use super::facts::{Facts, Reach, WholeRange};
+use super::facts::{Facts, Kind, Reach, WholeRange};
 use super::function::{self, Function};
 use super::normalise::{Copy, UNKNOWN};
 use super::pin::Pin;
@@ -39,6 +39,12 @@ pub(super) fn facts(tree: &Expr, copy: &Copy, pins: Vec<Pin>) -> Result<Facts, O
         whole_range: walk.whole_range,
         coarsest_step_ms: walk.coarsest_step_ms,
         pins,
+        reads_series: walk.selectors > 0,
+        kind: match bare(tree) {
+            Expr::MatrixSelector(_) | Expr::Subquery(_) => Kind::Matrix,
+            _ if shape.is_scalar => Kind::Scalar,
+            _ => Kind::Vector,
+        },
     })
 }
 
@@ -132,6 +138,7 @@ struct Walk {
     has_trim: bool,
     is_nailed: bool,
     looks_ahead: bool,
+    selectors: usize,
 }
 
 impl Walk {
@@ -219,6 +226,7 @@ impl Walk {
     }
 
     fn selector(&mut self, selector: &VectorSelector, anchor: Anchor) -> Shape {
+        self.selectors += 1;
         self.is_nailed |= selector.at.is_some();
         self.reads(anchor.moved(selector.at.as_ref(), selector.offset.as_ref()));
         Shape::selector(selector)

@@ -38,6 +38,8 @@ pub enum ShardSize {
     Count(NonZeroUsize),
     /// A share of those that there are.
     Share(Share),
+    /// So many, or that share, whichever is fewer.
+    Fewer(NonZeroUsize, Share),
 }
 
 impl ShardSize {
@@ -47,8 +49,30 @@ impl ShardSize {
             Self::All => return None,
             Self::Count(count) => count.get(),
             Self::Share(share) => share.of(queriers),
+            Self::Fewer(count, share) => share.of(queriers).min(count.get()),
         };
         (size < queriers).then_some(size)
+    }
+
+    /// The fewer of the two, however many queriers there are.
+    #[must_use]
+    pub fn or_fewer(self, other: Self) -> Self {
+        let ((a_count, a_share), (b_count, b_share)) = (self.bounds(), other.bounds());
+        match (a_count.into_iter().chain(b_count).min(), a_share.into_iter().chain(b_share).min()) {
+            (None, None) => Self::All,
+            (Some(count), None) => Self::Count(count),
+            (None, Some(share)) => Self::Share(share),
+            (Some(count), Some(share)) => Self::Fewer(count, share),
+        }
+    }
+
+    fn bounds(self) -> (Option<NonZeroUsize>, Option<Share>) {
+        match self {
+            Self::All => (None, None),
+            Self::Count(count) => (Some(count), None),
+            Self::Share(share) => (None, Some(share)),
+            Self::Fewer(count, share) => (Some(count), Some(share)),
+        }
     }
 }
 

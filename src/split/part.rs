@@ -6,14 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 use http::{Method, StatusCode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cache::coalesce::{Coalescer, Joined};
+use crate::cache::directive::PastCache;
 use crate::cache::layer::{CacheKey, ExtentCache};
+use crate::downstream::engine::is_victoriametrics;
 use crate::downstream::fetch::{Answer, Downstream, PartRequest};
-use crate::downstream::headers::names_no_store;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
@@ -36,22 +37,15 @@ pub struct Asked {
     pub planned: PlannedQuery,
     /// In which circumstances.
     pub context: Context,
+    /// Why the cache has nothing to do with it, if its client has a say in that.
+    pub past_cache: Option<PastCache>,
 }
 
 impl Asked {
     /// Why the cache has nothing to do with it, although it is cut.
     pub fn bypass_reason(&self) -> Option<&'static str> {
-        if self.is_no_store() {
-            return Some("no-store");
-        }
         // Statistics tell what the whole query cost; what is held cost nothing.
-        self.planned.query.wants_stats.then_some("stats")
-    }
-
-    /// Whether the client wants nothing to do with what is kept, or with what others asked.
-    fn is_no_store(&self) -> bool {
-        let values = self.headers.get_all(header::CACHE_CONTROL).into_iter();
-        values.filter_map(|value| value.to_str().ok()).any(names_no_store)
+        self.past_cache.map(PastCache::as_str).or_else(|| self.planned.query.wants_stats.then_some("stats"))
     }
 
     /// Whether what was asked for downstream is anything else than the client's own question.
@@ -155,7 +149,7 @@ impl Parts {
             };
             flight.run(grid)
         };
-        if asked.is_no_store() {
+        if asked.past_cache.is_some_and(|past| !past.joins_others()) {
             return begin().await;
         }
         let timeout = asked.planned.query.timeout;
@@ -205,6 +199,9 @@ impl Flight {
         }
         if reply.status != StatusCode::OK || !reply.is_json() {
             return Err(self.refuse(Refused::Foreign(Foreign::Type)));
+        }
+        if is_victoriametrics(&reply.headers) {
+            return Err(self.refuse(Refused::Foreign(Foreign::Dialect)));
         }
         let answer = scan(&reply.body, &grid).map_err(|refused| self.refuse(refused))?;
         let is_no_store = reply.is_no_store();

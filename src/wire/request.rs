@@ -27,7 +27,7 @@ pub fn read_range_query(params: Params) -> Option<RangeQuery> {
         text => Some(parse_timeout(text)?),
     };
     let wants_stats = !params.get("stats").is_empty();
-    Some(RangeQuery { params, grid, end, limit, wants_stats, timeout })
+    Some(RangeQuery { params, grid, start, end, limit, wants_stats, timeout })
 }
 
 #[cfg(test)]

@@ -53,6 +53,9 @@ pub enum Foreign {
     Labels,
     /// The server says that data is missing.
     Partial,
+    /// The server is VictoriaMetrics: it moves the client's times, and guesses each selector's lookback from the range that it
+    /// is asked for, so no part of an answer is the answer to a part.
+    Dialect,
 }
 
 impl Foreign {
@@ -67,6 +70,7 @@ impl Foreign {
             Self::Duplicate => "foreign-duplicate",
             Self::Labels => "foreign-label-order",
             Self::Partial => "partial-response",
+            Self::Dialect => "foreign-dialect",
         }
     }
 }

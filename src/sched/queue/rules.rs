@@ -40,13 +40,14 @@ impl Rules {
         if slots < Self::FEWEST_SLOTS { 0 } else { self.small_share.of(slots).min(slots - 1) }
     }
 
-    /// The rules of one tenant.
+    /// The rules of one tenant, or of several together.
     pub fn of(&self, tenant: &TenantId) -> TenantRules {
         // Most installations have no such table: the name need not be hashed.
         if self.tenants.is_empty() {
             return self.default_tenant;
         }
-        self.tenants.get(tenant).copied().unwrap_or(self.default_tenant)
+        let one = |name: &str| self.tenants.get(name).copied().unwrap_or(self.default_tenant);
+        tenant.parts().map(one).reduce(TenantRules::or_stricter).unwrap_or(self.default_tenant)
     }
 }
 
@@ -89,6 +90,17 @@ impl TenantRules {
     /// How many slots its alerts may hold beyond the room that all have.
     pub fn alert_room(&self, reach: usize, alert_share: Share) -> usize {
         self.max_in_flight.of(alert_share.of(reach))
+    }
+
+    /// Of each rule the stricter one.
+    #[must_use]
+    pub fn or_stricter(self, other: Self) -> Self {
+        Self {
+            weight: self.weight.min(other.weight),
+            max_queued: self.max_queued.min(other.max_queued),
+            max_in_flight: self.max_in_flight.min(other.max_in_flight),
+            max_queriers: self.max_queriers.or_fewer(other.max_queriers),
+        }
     }
 
     /// Confined to so many queriers; 0 is all.
