@@ -64,6 +64,7 @@ impl App {
     /// Builds everything from a checked configuration, inside of a tokio runtime. Nothing is waited for.
     pub fn new(config: &Config, has_admin_api: bool) -> Result<Arc<Self>, String> {
         let metrics = Arc::new(Metrics::new());
+        let tenancy = Tenancy::of(&config.multitenancy)?;
         let shared = shared_tier(config)?;
         let dispatcher = Dispatcher::new(config, Arc::clone(&metrics));
         let endpoints = endpoints(config)?;
@@ -81,7 +82,6 @@ impl App {
             Pipeline::new(config, Arc::clone(&policy), downstream, cache, Arc::clone(&metrics))?
         };
         let (timeout, is_stopping) = (config.downstream.timeout, AtomicBool::new(false));
-        let tenancy = Tenancy::of(&config.multitenancy)?;
         Ok(Arc::new(Self {
             pipeline,
             policy,

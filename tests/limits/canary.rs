@@ -135,8 +135,8 @@ async fn nobody_sees_a_word_of_anybody_else() {
         let is_told = answer.text().contains("is tired") || matches!(answer.status.as_u16(), 200 | 422);
         assert!(is_told, "{header} {path}: {} {}", answer.status, answer.text());
         assert_eq!(said, allowed, "{header} {path}: {}", answer.result());
-        let counter = if answer.status.is_success() { &answered } else { &failed };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let outcome = if answer.status.is_success() { &answered } else { &failed };
+        outcome.fetch_add(1, Ordering::Relaxed);
     });
     let looking = async {
         let mut pages = 0;

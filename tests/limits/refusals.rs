@@ -117,7 +117,12 @@ async fn each_refusal_says_what_to_change() {
         assert_eq!((answer.status.as_u16(), answer.text()), (code, body(kind, message)), "{tenant}: {question}");
         assert!(answer.result().starts_with("status=error"), "{}", answer.result());
     }
-    // The most that is allowed is answered as by the server.
+}
+
+#[tokio::test]
+async fn the_most_that_is_allowed_is_answered_as_by_the_server() {
+    let prometheus = Prometheus::with_test_data().await;
+    let promfront = Promfront::configured(&prometheus.url, YAML);
     for (tenant, question) in [
         ("team-a", range("up", 24, "1h")),
         ("team-a", range("up", 10, "72s")),
