@@ -16,7 +16,6 @@ pub mod config;
 pub mod promql;
 // The request.
 pub mod api;
-pub mod caller;
 pub mod request;
 pub mod verdict;
 // Texts.

@@ -11,7 +11,6 @@ use crate::cache::layer::ExtentCache;
 use crate::cache::shared::SharedTier;
 use crate::cache::store;
 use crate::cache::whole::WholeAnswers;
-use crate::caller::Tenancy;
 use crate::config::Config;
 use crate::downstream::endpoints::Endpoints;
 use crate::downstream::fetch::Downstream;
@@ -21,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::sched::dispatch::Dispatcher;
 use crate::whole::Wholes;
+use crate::wire::caller::Tenancy;
 
 /// The stages of both journeys, and what they share.
 #[derive(Debug)]
@@ -68,6 +68,7 @@ impl Service {
     /// now.
     pub fn build(config: Config, on: &Foundation, before: Option<&Self>) -> Result<Self, String> {
         let Foundation { dispatcher, metrics } = on;
+        let tenancy = Tenancy::of(&config.multitenancy)?;
         let servers = servers(&config, dispatcher, before)?;
         let endpoints = servers.as_ref().map(|servers| Arc::clone(&servers.endpoints));
         let policy = Arc::new(Policy::of(&config)?);
@@ -90,7 +91,7 @@ impl Service {
                 let (downstream, answers) = (Arc::clone(&downstream), Arc::clone(&answers));
                 Wholes::new(&config, Arc::clone(&policy), downstream, answers, Arc::clone(metrics))?
             },
-            tenancy: Tenancy::of(&config.multitenancy)?,
+            tenancy,
             policy,
             metrics: Arc::clone(metrics),
             downstream,

@@ -1,4 +1,4 @@
-//! Golden files: what split, cache, wire and merge decide, in cases that can be checked by eye.
+//! Golden files: what limits, split, cache, wire and merge decide, in cases that can be checked by eye.
 //!
 //! `tests/golden/<topic>/<name>.txt` is a script in the topic's own small language (`language.rs` beside it says which
 //! words there are). A paragraph is a case: it starts from nothing, `#` gives its reason, and `C…` is the number of the
@@ -7,6 +7,8 @@
 
 #[path = "golden/cache/language.rs"]
 mod cache;
+#[path = "golden/limits/language.rs"]
+mod limits;
 #[path = "golden/merge/language.rs"]
 mod merge;
 #[path = "golden/split/language.rs"]
@@ -34,6 +36,11 @@ fn split() {
 #[test]
 fn cache() {
     golden::<cache::Cache>("cache");
+}
+
+#[test]
+fn limits() {
+    golden::<limits::Limits>("limits");
 }
 
 #[test]

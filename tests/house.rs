@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 10] = [
     ("words", &["error.rs", "jitter.rs", "model/", "sched/shuffle.rs"]),
     ("facts", &["config.rs", "promql/"]),
-    ("the request", &["api.rs", "caller.rs", "request.rs", "verdict.rs"]),
+    ("the request", &["api.rs", "request.rs", "verdict.rs"]),
     ("texts", &["wire/", "merge.rs"]),
     (
         "decisions",

@@ -79,8 +79,11 @@ impl Rule {
     }
 
     fn is_about(&self, tenant: &[u8], query: &[u8]) -> bool {
-        self.tenant.as_ref().is_none_or(|of| of.as_bytes() == tenant)
-            && self.query.as_ref().is_none_or(|of| of.as_bytes() == query)
+        // What is of several tenants is of each of them.
+        let is_of = |of: &String| {
+            of.as_bytes() == tenant || tenant.split(|byte| *byte == b'|').any(|part| part == of.as_bytes())
+        };
+        self.tenant.as_ref().is_none_or(is_of) && self.query.as_ref().is_none_or(|of| of.as_bytes() == query)
     }
 
     fn is_about_extent(&self, extent: &Extent) -> bool {
@@ -167,5 +170,28 @@ impl Rules {
         let mut rules: Vec<Rule> = serde_json::from_slice(rules).ok()?;
         rules.truncate(MOST_RULES);
         Some(rules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_several_tenants_goes_with_each_of_them() {
+        let goes = |purged: &str, kept: &str| {
+            let rule = Rule::new(Some(purged.to_owned()), None, (None, None), Timestamp::from_ms(0)).expect("sound");
+            rule.is_about(kept.as_bytes(), b"up")
+        };
+        for (purged, kept, want) in [
+            ("a", "a", true),
+            ("a", "a|b", true),
+            ("b", "a|b", true),
+            ("a|b", "a|b", true),
+            ("a|b", "a", false),
+            ("a", "aa|b", false),
+        ] {
+            assert_eq!(goes(purged, kept), want, "a purge of {purged}, what is of {kept}");
+        }
     }
 }

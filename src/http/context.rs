@@ -5,12 +5,12 @@ use std::time::Instant;
 use http::request::Parts;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::caller;
 use crate::error::ApiError;
 use crate::model::params::Params;
 use crate::model::time::{Timestamp, parse_timeout};
 use crate::request::Context;
 use crate::service::Service;
+use crate::wire::caller;
 
 /// The one reading of the clocks for this request.
 pub(super) fn read(

@@ -68,9 +68,13 @@ async fn judge(
     let whole = async |narrowed, estimate, verdict| {
         pass_whole(service, (head, body.clone(), narrowed), &context, estimate, verdict).await
     };
+    let over_limit = |error: ApiError| (reply::error(&error), Verdict::new(Status::Error, "limit"));
+    if let Err(error) = range::check_text(&service.policy.tenants, &context.tenant, params.get("query")) {
+        return over_limit(error);
+    }
     let Some(query) = read_range_query(params) else {
         if let Err(error) = range::check_unread(&service.policy.tenants, &context.tenant) {
-            return (reply::error(&error), Verdict::new(Status::Error, "limit"));
+            return over_limit(error);
         }
         return whole(None, Estimate::of_raw_samples(), Verdict::new(Status::Bypass, "not-understood")).await;
     };

@@ -9,10 +9,9 @@ use crate::model::tenant::TenantId;
 use crate::model::time::span;
 use crate::request::RangeQuery;
 
-/// Refuses a range query that is too much for its tenant.
+/// Refuses a range query that is too much for its tenant; its text is judged by [`check_text`].
 pub fn check(tenants: &Tenants, tenant: &TenantId, query: &RangeQuery) -> Result<(), ApiError> {
     let limits = tenants.limits_of(tenant);
-    check_text(tenants, tenant, query.text())?;
     check_points(limits.max_points, query.grid.len())?;
     check_length(tenants, tenant, query.end.since(query.start))
 }
@@ -110,7 +109,8 @@ tenants:
         let step = Step::from_ms(step * 1000).expect("positive");
         let grid = crate::model::grid::StepGrid::new(start, step, end).expect("a grid");
         let query = RangeQuery { params, grid, start, end, limit: None, wants_stats: false, timeout: None };
-        match check(&tenants(), &TenantId::named(tenant), &query) {
+        let (tenants, tenant) = (tenants(), TenantId::named(tenant));
+        match check_text(&tenants, &tenant, query.text()).and_then(|()| check(&tenants, &tenant, &query)) {
             Ok(()) => String::new(),
             Err(error) => format!("{} {}", error.kind.status().as_u16(), error.message),
         }

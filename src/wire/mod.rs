@@ -1,7 +1,8 @@
-//! The two texts that travel, the parameters of a request and the body of a range answer, and the headers that do not.
+//! The texts that travel: who a request says it is from, its parameters, the body of an answer; and the headers that stay.
 //!
 //! Pure: bytes in, values out and back. Neither side is trusted; what is not understood is named, never guessed.
 
+pub mod caller;
 pub mod hop;
 pub mod request;
 pub mod response;
