@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, Extent};
 use crate::downstream::endpoints;
 use crate::http::{App, router, server};
 use crate::querier;
@@ -61,7 +61,9 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Stands beside a server, pulls queries from frontends (of promfront, or of Cortex) and has that server answer them.
-    Querier(querier::Args),
+    Querier(Box<querier::Args>),
+    /// Prints every option with its default and its reason: a file to start from.
+    PrintConfig,
 }
 
 /// Runs the program.
@@ -74,7 +76,11 @@ pub fn run() -> ExitCode {
     log::init(args.log_level, args.log_format);
     let ended = match args.command {
         None => serve(&args),
-        Some(Command::Querier(args)) => pull(args),
+        Some(Command::Querier(args)) => pull(*args),
+        Some(Command::PrintConfig) => {
+            print!("{}", Config::default().print(Extent::Reference));
+            Ok(())
+        }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
