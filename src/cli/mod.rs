@@ -1,5 +1,7 @@
 //! The command line: from arguments to a running server.
 
+mod check;
+mod load;
 mod log;
 
 use std::io;
@@ -13,9 +15,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::load::Expansion;
 use crate::config::{Config, Extent};
-use crate::downstream::endpoints;
 use crate::http::{App, router, server};
+use crate::model::time::Timestamp;
 use crate::querier;
 use crate::sched::grpc;
 
@@ -31,6 +34,9 @@ struct Args {
     /// The configuration file; without it the defaults serve one Prometheus with an in-process cache.
     #[arg(long = "config.file", value_name = "FILE")]
     config_file: Option<PathBuf>,
+    /// Whether ${NAME} and ${NAME:-default} in values of the file are variables of the environment; $$ is a dollar then.
+    #[arg(long = "config.expand-env")]
+    expand_env: bool,
     /// The address to serve on.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = ":9190")]
     listen_address: String,
@@ -64,6 +70,17 @@ enum Command {
     Querier(Box<querier::Args>),
     /// Prints every option with its default and its reason: a file to start from.
     PrintConfig,
+    /// Checks configuration files: 0 all are right, 1 one is wrong, 3 there is only something to look at (with --lint).
+    CheckConfig(check::Args),
+}
+
+/// How to serve, apart from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ServeArgs {
+    listen_address: String,
+    max_connections: usize,
+    shutdown_timeout: Duration,
+    admin_api: bool,
 }
 
 /// Runs the program.
@@ -74,15 +91,19 @@ pub fn run() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log::init(args.log_level, args.log_format);
-    let ended = match args.command {
-        None => serve(&args),
+    ended(match args.command {
+        None => serve_file(&args),
         Some(Command::Querier(args)) => pull(*args),
         Some(Command::PrintConfig) => {
             print!("{}", Config::default().print(Extent::Reference));
             Ok(())
         }
-    };
-    match ended {
+        Some(Command::CheckConfig(args)) => return check::run(&args, Timestamp::now()),
+    })
+}
+
+fn ended(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("promfront: {error}");
@@ -91,11 +112,23 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve(args: &Args) -> Result<(), String> {
-    let config = configure(args)?;
+fn serve_file(args: &Args) -> Result<(), String> {
+    let expansion = if args.expand_env { Expansion::Environment } else { Expansion::None };
+    let config = load::load(args.config_file.as_deref(), expansion, &args.downstream_url)?;
+    let serve_args = ServeArgs {
+        listen_address: args.listen_address.clone(),
+        max_connections: args.max_connections,
+        shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
+        admin_api: args.admin_api,
+    };
+    serve(&config, &serve_args)
+}
+
+/// Serves, until the process is told to stop. The configuration has been checked.
+fn serve(config: &Config, args: &ServeArgs) -> Result<(), String> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"))?;
     runtime.block_on(async {
-        let app = App::new(&config, args.admin_api)?;
+        let app = App::new(config, args.admin_api)?;
         let address = &args.listen_address;
         let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
@@ -103,13 +136,13 @@ fn serve(args: &Args) -> Result<(), String> {
         let downstream =
             if config.downstream.mode.has_workers() { config.downstream.urls.join(",") } else { "queriers".to_owned() };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %bound, downstream, "listening");
-        let queriers = Queriers::listen(&config, &app).await?;
+        let queriers = Queriers::listen(config, &app).await?;
         let stopping = app.clone();
         let stop = async move {
             stop_signal().await;
             stopping.stop();
         };
-        let grace = Duration::from_secs(args.shutdown_timeout);
+        let grace = args.shutdown_timeout;
         server::serve(listener, router(Arc::clone(&app)), args.max_connections, stop, grace).await;
         // Nobody waits for an answer any more.
         if let Some(queriers) = queriers {
@@ -177,19 +210,6 @@ async fn stop_signal() {
         tracing::error!(%error, "can't wait for signals");
         std::future::pending::<()>().await;
     }
-}
-
-fn configure(args: &Args) -> Result<Config, String> {
-    let mut config = match &args.config_file {
-        Some(path) => Config::load(path).map_err(|error| error.to_string())?,
-        None => Config::default(),
-    };
-    if !args.downstream_url.is_empty() {
-        config.downstream.urls.clone_from(&args.downstream_url);
-    }
-    config.check().map_err(|error| error.to_string())?;
-    endpoints::check(&config.downstream).map_err(|(option, problem)| format!("{option}: {problem}"))?;
-    Ok(config)
 }
 
 /// `:9190` means every address, as in Go: of both families, or of the one that there is.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use regex::RegexBuilder;
 
 use super::units::RemoteTimeout;
@@ -68,6 +69,14 @@ pub(super) fn redis_url(value: &String) -> Held {
 pub(super) fn path_prefix(value: &String) -> Held {
     let is_right = value.is_empty() || (value.starts_with('/') && !value.ends_with('/'));
     held(is_right, format!("{value:?} must begin with / and not end with it, or be empty"))
+}
+
+pub(super) fn header(name: &String) -> Held {
+    held(HeaderName::from_bytes(name.as_bytes()).is_ok(), format!("{name:?} is not the name of a header"))
+}
+
+pub(super) fn headers(names: &Vec<String>) -> Held {
+    names.iter().try_for_each(header)
 }
 
 /// As Prometheus anchors it.

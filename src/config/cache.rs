@@ -40,7 +40,7 @@ options! {
         alerts: bool;
         /// Request headers by which the server chooses an answer. Always part of the key: Accept, Authorization, Cookie,
         /// X-Scope-OrgID, THANOS-TENANT, X-Id-Token, X-Grafana-Id, X-Grafana-User.
-        key_headers: Vec<String>;
+        key_headers: Vec<String>, bounds::headers;
     }
 }
 

@@ -25,45 +25,38 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     }
 }
 
-fn refuse(report: &mut Report, option: &[&str], sentence: &str) {
-    match option {
-        [] => report.refuse(sentence),
-        [name, inside @ ..] => report.within(*name, |report| refuse(report, inside, sentence)),
-    }
-}
-
 fn downstream(config: &Config, report: &mut Report) {
     let mode = config.downstream.mode;
     if mode.has_workers() && config.downstream.urls.is_empty() {
         let sentence = "there is none; write [\"http://127.0.0.1:9090\"], for example";
-        refuse(report, &["downstream", "urls"], sentence);
+        report.refuse_of(&["downstream", "urls"], sentence);
     }
     if mode.has_queriers() && config.sched.grpc_listen_address.is_empty() {
         let sentence = "queriers have nowhere to connect, but downstream.mode says that they pull; write 127.0.0.1:9095, \
                         for example";
-        refuse(report, &["sched", "grpc_listen_address"], sentence);
+        report.refuse_of(&["sched", "grpc_listen_address"], sentence);
     }
 }
 
 fn remote_tier(config: &Config, remote: &Remote, report: &mut Report) {
     if remote.redis.is_some() == remote.memcached.is_some() {
-        refuse(report, &["cache", "remote"], "it takes exactly one of redis and memcached");
+        report.refuse_of(&["cache", "remote"], "it takes exactly one of redis and memcached");
     }
     if config.cache.memory.max_bytes < FEWEST_MEMORY_BYTES {
         let sentence = "it is the first tier before cache.remote and must have at least 16MiB";
-        refuse(report, &["cache", "memory", "max_bytes"], sentence);
+        report.refuse_of(&["cache", "memory", "max_bytes"], sentence);
     }
     let is_loopback = |url: &String| ["//127.", "//localhost", "//[::1]"].iter().any(|host| url.contains(host));
     if remote.namespace.is_empty() && config.downstream.urls.iter().any(is_loopback) {
         let sentence = "the downstream is on this machine, so its address does not tell replicas whether they stand \
                         before the same data; name the data, for example namespace: prod";
-        refuse(report, &["cache", "remote", "namespace"], sentence);
+        report.refuse_of(&["cache", "remote", "namespace"], sentence);
     }
 }
 
 fn block(rule: &BlockRule, report: &mut Report) {
     if rule.reason.trim().is_empty() {
-        refuse(report, &["reason"], "it is missing; write what people should be told, and do instead");
+        report.refuse_of(&["reason"], "it is missing; write what people should be told, and do instead");
     }
     let nothing = BlockRule {
         reason: rule.reason.clone(),
@@ -76,7 +69,7 @@ fn block(rule: &BlockRule, report: &mut Report) {
     }
     for name in &rule.tenants {
         if let Err(problem) = TenantId::parse(name) {
-            refuse(report, &["tenants"], &problem);
+            report.refuse_of(&["tenants"], &problem);
         }
     }
 }

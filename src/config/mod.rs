@@ -8,6 +8,7 @@ mod bounds;
 mod cache;
 mod check;
 mod expand;
+mod lint;
 mod options;
 mod print;
 mod problem;
@@ -33,6 +34,7 @@ pub use self::source::Source;
 pub use self::tenants::{BlockRule, Limits, Multitenancy, Tenant, TenantLimits};
 pub use self::units::{InFlightShare, MaxQueriers, RemoteTimeout, TenantWeight};
 use self::value::Value;
+use crate::model::time::Timestamp;
 
 /// What stands at the head of the reference.
 const HEAD: &str = "\
@@ -82,6 +84,11 @@ impl Config {
         Value::check(self, &mut report);
         check::check(self, &mut report);
         report.into_result()
+    }
+
+    /// What can be meant, and probably is not.
+    pub fn lint(&self, now: Timestamp) -> Vec<Problem> {
+        lint::lint(self, now)
     }
 
     /// As YAML, which reads back to the same.

@@ -118,6 +118,14 @@ macro_rules! options {
                 $($more)*
             }
         }
+
+        impl $Own {
+            /// The options that are given, and are as they would be anyway.
+            pub(super) fn same_as(&self, common: &$Section) -> Vec<&'static str> {
+                let same = [$( (stringify!($option), self.$option == Some(common.$option)) ),*];
+                same.into_iter().filter_map(|(option, is_same)| is_same.then_some(option)).collect()
+            }
+        }
     };
 }
 

@@ -56,6 +56,11 @@ impl Problem {
         Self { path, at: None, sentence: sentence.into(), shown: None }
     }
 
+    /// The dotted name of the option; nothing if the sentence says which one it is.
+    pub fn option(&self) -> String {
+        dotted(&self.path)
+    }
+
     /// Of no option, or of one that the sentence names.
     pub(super) fn at(at: At, sentence: impl Into<String>) -> Self {
         Self { path: Vec::new(), at: Some(at), sentence: sentence.into(), shown: None }
@@ -158,7 +163,15 @@ impl Report {
         self.problems.push(problem);
     }
 
-    /// The same, and it is known where it stands.
+    /// An option inside of the one that we are in is wrong.
+    pub(super) fn refuse_of(&mut self, option: &[&str], sentence: &str) {
+        match option {
+            [] => self.refuse(sentence),
+            [name, inside @ ..] => self.within(*name, |report| report.refuse_of(inside, sentence)),
+        }
+    }
+
+    /// The option that we are in is wrong, and it is known where it stands.
     pub(super) fn refuse_at(&mut self, at: At, sentence: impl Into<String>) {
         let problem = Problem { path: self.path.clone(), at: Some(at), sentence: sentence.into(), shown: None };
         self.problems.push(problem);

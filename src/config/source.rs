@@ -74,6 +74,14 @@ impl Source {
         }
     }
 
+    /// All values, each with the names that lead to it: `config.addresses[]` for each one of a list. For texts that are no
+    /// configuration of promfront's.
+    pub fn values(&self) -> Vec<(String, String)> {
+        let mut values = Vec::new();
+        flatten(&self.tree, String::new(), &mut values);
+        values
+    }
+
     fn wrong(&self, mut problems: Vec<Problem>) -> ConfigError {
         for problem in &mut problems {
             problem.at = problem.at.or_else(|| self.tree.place_of(&problem.path));
@@ -99,6 +107,20 @@ fn expand_all(node: &mut Node, variable: &dyn Fn(&str) -> Option<String>, proble
         Is::Section(entries) => {
             for entry in entries {
                 expand_all(&mut entry.value, variable, problems);
+            }
+        }
+    }
+}
+
+fn flatten(node: &Node, name: String, values: &mut Vec<(String, String)>) {
+    match &node.is {
+        Is::Nothing => {}
+        Is::Text(text) => values.push((name, text.clone())),
+        Is::List(items) => items.iter().for_each(|item| flatten(item, format!("{name}[]"), values)),
+        Is::Section(entries) => {
+            for entry in entries {
+                let dot = if name.is_empty() { "" } else { "." };
+                flatten(&entry.value, format!("{name}{dot}{}", entry.key), values);
             }
         }
     }

@@ -14,7 +14,7 @@ options! {
         /// Off: everything is of one tenant, and the header is passed on as it came. On: a request must say whose it is.
         enabled: bool;
         /// The header that says it.
-        header: String = "X-Scope-OrgID".to_owned();
+        header: String = "X-Scope-OrgID".to_owned(), bounds::header;
         /// Whether a|b in the header asks for the data of several tenants together; otherwise it is refused.
         federation: bool = true;
     }
