@@ -3,6 +3,7 @@
 mod check;
 mod load;
 mod log;
+mod thanos;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +22,9 @@ use crate::http::{App, router, server};
 use crate::model::time::Timestamp;
 use crate::querier;
 use crate::sched::grpc;
+
+/// How many connections are served at the same time, if nothing is said.
+const MAX_CONNECTIONS: usize = 512;
 
 /// When requests are done, streams of queriers have so long to end.
 const QUERIERS_LEAVE_WITHIN: Duration = Duration::from_secs(10);
@@ -44,7 +48,7 @@ struct Args {
     #[arg(long = "downstream.url", value_name = "URL")]
     downstream_url: Vec<String>,
     /// How many connections are served at the same time; more wait.
-    #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512)]
+    #[arg(long = "web.max-connections", value_name = "N", default_value_t = MAX_CONNECTIONS)]
     max_connections: usize,
     /// How long requests in flight may take to finish after SIGTERM, in seconds.
     #[arg(long = "web.shutdown-timeout", value_name = "SECONDS", default_value_t = 120)]
@@ -85,6 +89,11 @@ struct ServeArgs {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
+    // Thanos's flags have a grammar of their own.
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((thanos::COMMAND, flags)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return ended(thanos::run(flags));
+    }
     let args = Args::parse();
     if args.version {
         println!("{}", version());

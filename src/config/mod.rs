@@ -34,6 +34,7 @@ pub use self::source::Source;
 pub use self::tenants::{BlockRule, Limits, Multitenancy, Tenant, TenantLimits};
 pub use self::units::{InFlightShare, MaxQueriers, RemoteTimeout, TenantWeight};
 use self::value::Value;
+pub(crate) use self::value::parse_size;
 use crate::model::time::Timestamp;
 
 /// What stands at the head of the reference.

@@ -382,7 +382,7 @@ pub(super) fn print_duration(span: Duration) -> String {
 const SIZE_UNITS: [(&str, u32); 8] =
     [("GiB", 30), ("MiB", 20), ("KiB", 10), ("GB", 30), ("MB", 20), ("KB", 10), ("B", 0), ("", 0)];
 
-fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let (unit, shift) = SIZE_UNITS.iter().find(|(unit, _)| text.ends_with(unit))?;
     let count: u64 = whole_number(text[..text.len() - unit.len()].trim_end())?;
     count.checked_mul(1 << shift)
