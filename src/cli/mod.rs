@@ -1,7 +1,10 @@
 //! The command line: from arguments to a running server.
 
+mod check;
+mod load;
 mod log;
 mod reloads;
+mod thanos;
 
 use std::io;
 use std::path::PathBuf;
@@ -14,14 +17,17 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
-use crate::downstream::endpoints;
+use self::load::Expansion;
+use crate::config::{Config, Extent};
 use crate::http::cors::Cors;
 use crate::http::reload::Loader;
 use crate::http::{App, Door, router, server};
-use crate::model::time::parse_duration;
+use crate::model::time::{Timestamp, parse_duration};
 use crate::querier;
 use crate::sched::grpc;
+
+/// How many connections are served at the same time, if nothing is said.
+const MAX_CONNECTIONS: usize = 512;
 
 /// When requests are done, streams of queriers have so long to end.
 const QUERIERS_LEAVE_WITHIN: Duration = Duration::from_secs(10);
@@ -36,6 +42,9 @@ struct Args {
     /// The configuration file; without it the defaults serve one Prometheus with an in-process cache.
     #[arg(long = "config.file", value_name = "FILE")]
     config_file: Option<PathBuf>,
+    /// Whether ${NAME} and ${NAME:-default} in values of the file are variables of the environment; $$ is a dollar then.
+    #[arg(long = "config.expand-env")]
+    expand_env: bool,
     /// The address to serve on.
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = ":9190")]
     listen_address: String,
@@ -43,7 +52,7 @@ struct Args {
     #[arg(long = "downstream.url", value_name = "URL")]
     downstream_url: Vec<String>,
     /// How many connections are served at the same time; more wait.
-    #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512)]
+    #[arg(long = "web.max-connections", value_name = "N", default_value_t = MAX_CONNECTIONS)]
     max_connections: usize,
     /// How long requests in flight may take to finish after SIGTERM, in seconds.
     #[arg(long = "web.shutdown-timeout", value_name = "SECONDS", default_value_t = 120)]
@@ -78,22 +87,52 @@ struct Args {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Stands beside a server, pulls queries from frontends (of promfront, or of Cortex) and has that server answer them.
-    Querier(querier::Args),
+    Querier(Box<querier::Args>),
+    /// Prints every option with its default and its reason: a file to start from.
+    PrintConfig,
+    /// Checks configuration files: 0 all are right, 1 one is wrong, 3 there is only something to look at (with --lint).
+    CheckConfig(check::Args),
+}
+
+/// How to serve, apart from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ServeArgs {
+    listen_address: String,
+    max_connections: usize,
+    shutdown_timeout: Duration,
+    admin_api: bool,
+    lifecycle: bool,
+    cors_origin: String,
+    /// The file that is looked at again and again, and how often.
+    auto_reload: Option<(PathBuf, Duration)>,
 }
 
 /// Runs the program.
 pub fn run() -> ExitCode {
+    // Thanos's flags have a grammar of their own.
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((thanos::COMMAND, flags)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return ended(thanos::run(flags));
+    }
     let args = Args::parse();
     if args.version {
         println!("{}", version());
         return ExitCode::SUCCESS;
     }
     log::init(args.log_level, args.log_format);
-    let ended = match args.command {
-        None => serve(&args),
-        Some(Command::Querier(args)) => pull(args),
-    };
-    match ended {
+    ended(match args.command {
+        None => serve_file(&args),
+        Some(Command::Querier(args)) => pull(*args),
+        Some(Command::PrintConfig) => {
+            print!("{}", Config::default().print(Extent::Reference));
+            Ok(())
+        }
+        Some(Command::CheckConfig(args)) => return check::run(&args, Timestamp::now()),
+    })
+}
+
+fn ended(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("promfront: {error}");
@@ -102,8 +141,28 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve(args: &Args) -> Result<(), String> {
-    let config = configure(args)?;
+fn serve_file(args: &Args) -> Result<(), String> {
+    let expansion = if args.expand_env { Expansion::Environment } else { Expansion::None };
+    let (file, urls) = (args.config_file.clone(), args.downstream_url.clone());
+    let load = move || load::load(file.as_deref(), expansion, &urls);
+    let serve_args = ServeArgs {
+        listen_address: args.listen_address.clone(),
+        max_connections: args.max_connections,
+        shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
+        admin_api: args.admin_api,
+        lifecycle: args.lifecycle,
+        cors_origin: args.cors_origin.clone(),
+        auto_reload: args.config_file.clone().filter(|_| args.auto_reload).zip(Some(args.auto_reload_interval)),
+    };
+    serve(&load()?, &serve_args, load)
+}
+
+/// Serves, until the process is told to stop. The configuration has been checked; `load` reads and checks the next one.
+fn serve(
+    config: &Config,
+    args: &ServeArgs,
+    load: impl Fn() -> Result<Config, String> + Send + Sync + 'static,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"))?;
     runtime.block_on(async {
         let door = Door {
@@ -111,11 +170,10 @@ fn serve(args: &Args) -> Result<(), String> {
             has_lifecycle: args.lifecycle,
             cors: Cors::parse(&args.cors_origin)?,
         };
-        let again = args.clone();
-        let app = App::new(config.clone(), Loader::new(move || configure(&again)), door)?;
+        let app = App::new(config.clone(), Loader::new(load), door)?;
         tokio::spawn(reloads::at_hangup(Arc::clone(&app)));
-        if let Some(file) = args.config_file.clone().filter(|_| args.auto_reload) {
-            tokio::spawn(reloads::at_change(Arc::clone(&app), file, args.auto_reload_interval));
+        if let Some((file, interval)) = args.auto_reload.clone() {
+            tokio::spawn(reloads::at_change(Arc::clone(&app), file, interval));
         }
         let address = &args.listen_address;
         let listener = bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
@@ -124,7 +182,7 @@ fn serve(args: &Args) -> Result<(), String> {
         let downstream =
             if config.downstream.mode.has_workers() { config.downstream.urls.join(",") } else { "queriers".to_owned() };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %bound, downstream, "listening");
-        let queriers = Queriers::listen(&config, &app).await?;
+        let queriers = Queriers::listen(config, &app).await?;
         let stopping = app.clone();
         let stop = async move {
             tokio::select! {
@@ -133,7 +191,7 @@ fn serve(args: &Args) -> Result<(), String> {
             }
             stopping.stop();
         };
-        let grace = Duration::from_secs(args.shutdown_timeout);
+        let grace = args.shutdown_timeout;
         server::serve(listener, router(Arc::clone(&app)), args.max_connections, stop, grace).await;
         // Nobody waits for an answer any more.
         if let Some(queriers) = queriers {
@@ -201,19 +259,6 @@ async fn stop_signal() {
         tracing::error!(%error, "can't wait for signals");
         std::future::pending::<()>().await;
     }
-}
-
-fn configure(args: &Args) -> Result<Config, String> {
-    let mut config = match &args.config_file {
-        Some(path) => Config::load(path).map_err(|error| error.to_string())?,
-        None => Config::default(),
-    };
-    if !args.downstream_url.is_empty() {
-        config.downstream.urls.clone_from(&args.downstream_url);
-    }
-    config.check().map_err(|error| error.to_string())?;
-    endpoints::check(&config.downstream).map_err(|(option, problem)| format!("{option}: {problem}"))?;
-    Ok(config)
 }
 
 /// `:9190` means every address, as in Go: of both families, or of the one that there is.

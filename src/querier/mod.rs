@@ -16,7 +16,7 @@ use std::time::Duration;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use self::executor::Executor;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError, Source};
 use crate::discovery::{self, Address};
 
 /// The flags of `promfront querier`.
@@ -49,6 +49,9 @@ pub struct Args {
     /// The configuration file; its sections `downstream` and `discovery` and `sched.grpc_max_message_bytes` are read.
     #[arg(long = "config.file", value_name = "FILE")]
     config_file: Option<PathBuf>,
+    /// Whether ${NAME} and ${NAME:-default} in values of the file are variables of the environment; $$ is a dollar then.
+    #[arg(long = "config.expand-env")]
+    expand_env: bool,
     /// How long queries in flight may take to finish after SIGTERM, in seconds.
     #[arg(long = "shutdown-timeout", value_name = "SECONDS", default_value_t = 120)]
     shutdown_timeout: u64,
@@ -81,7 +84,7 @@ impl Options {
     /// What the flags say, and the files that they name.
     pub fn new(args: Args) -> Result<Self, String> {
         let mut config = match &args.config_file {
-            Some(path) => Config::load(path).map_err(|error| error.to_string())?,
+            Some(path) => configured(path, args.expand_env).map_err(|error| error.to_string())?,
             None => Config::default(),
         };
         if !args.downstream_url.is_empty() {
@@ -100,6 +103,14 @@ impl Options {
             shutdown_timeout: Duration::from_secs(args.shutdown_timeout),
         })
     }
+}
+
+fn configured(path: &Path, expand_env: bool) -> Result<Config, ConfigError> {
+    let mut source = Source::open(path)?;
+    if expand_env {
+        source.expand(&|name| std::env::var(name).ok())?;
+    }
+    source.read()
 }
 
 fn tls(args: &Args) -> Result<Option<ClientTlsConfig>, String> {

@@ -104,6 +104,16 @@ impl Loss {
 /// A store, and how long reading from it may take for one query.
 pub type Opened = (Arc<dyn Store>, Duration);
 
+/// Whether the options can be meant, but for what files hold and DNS says; if not, which one and why.
+pub fn check(options: &config::Remote) -> Result<(), (&'static str, String)> {
+    if let Some(redis) = &options.redis {
+        redis::check(redis).map_err(|problem| ("cache.remote.redis", problem))?;
+    }
+    let mut addresses = options.memcached.iter().flat_map(|memcached| &memcached.addresses);
+    let parsed = addresses.try_for_each(|text| discovery::Address::parse(text).map(drop));
+    parsed.map_err(|problem| ("cache.remote.memcached.addresses", problem))
+}
+
 /// The store that is configured, and how long reading from it may take. Inside of a tokio runtime; nothing is waited for.
 pub fn open(options: &config::Remote, resolving: &config::Discovery) -> Result<Option<Opened>, String> {
     if let Some(options) = &options.redis {

@@ -41,6 +41,11 @@ enum Servers {
     Cluster(Cluster),
 }
 
+/// Whether the options can be meant.
+pub(super) fn check(options: &config::Redis) -> Result<(), String> {
+    Target::new(options).map(drop)
+}
+
 impl Redis {
     /// Begins to connect in the background, which ends when this is dropped. Needs a runtime; connects to nothing before it
     /// returns.
