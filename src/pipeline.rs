@@ -100,6 +100,9 @@ enum Limit {
     Unknown(u64),
 }
 
+/// All instants of a query lie too far back.
+struct NothingLeft;
+
 /// A part that was fetched.
 type Fetched = (StepGrid, FetchedPart);
 
@@ -133,7 +136,7 @@ impl Pipeline {
         }
         // Its text is read, once. What lies too far back for the tenant is left out.
         let facts = promql::read(incoming.query.text());
-        let Some(narrowed) = self.narrow(&mut incoming, facts.as_ref().ok()) else {
+        let Ok(narrowed) = self.narrow(&mut incoming, facts.as_ref().ok()) else {
             return (no_series(), Verdict::new(Status::Bypass, "lookback"));
         };
         // What may not be cut, or is not understood, passes whole.
@@ -197,15 +200,13 @@ impl Pipeline {
         self.write(&asked, lookup, fetched, limit, verdict)
     }
 
-    /// Leaves out the instants that lie too far back. The parameters with which what is left passes whole, if anything was left
-    /// out; `None` if nothing is left.
-    #[expect(clippy::option_option, reason = "nothing to answer, nothing to change")]
-    fn narrow(&self, incoming: &mut Incoming, facts: Option<&Facts>) -> Option<Option<Encoded>> {
+    /// Leaves out the instants that lie too far back. If any are, with which parameters what is left passes whole.
+    fn narrow(&self, incoming: &mut Incoming, facts: Option<&Facts>) -> Result<Option<Encoded>, NothingLeft> {
         let Incoming { query, context, .. } = incoming;
         let bound = lookback::bound(&self.policy.tenants, &context.tenant, context.now);
         match lookback::range(&query.grid, facts, bound) {
-            lookback::Range::Whole => Some(None),
-            lookback::Range::Nothing => None,
+            lookback::Range::Whole => Ok(None),
+            lookback::Range::Nothing => Err(NothingLeft),
             lookback::Range::From(grid) => {
                 query.grid = grid;
                 let start = grid.start().to_string();
@@ -214,7 +215,7 @@ impl Pipeline {
                 if let Some(Cow::Owned(pinned)) = &pinned {
                     replaced.push(("query", Some(pinned)));
                 }
-                Some(Some(query.params.encode(&replaced)))
+                Ok(Some(query.params.encode(&replaced)))
             }
         }
     }

@@ -182,4 +182,17 @@ mod tests {
         assert_eq!((half.of(3), half.of(4), half.of(0)), (2, 2, 0));
         assert_eq!((Share::from_thousandths(0), Share::from_thousandths(1001)), (None, None));
     }
+
+    #[test]
+    fn the_fewer_of_two_sizes_is_the_fewer_of_any_number_of_queriers() {
+        let count = |count| ShardSize::Count(NonZeroUsize::new(count).expect("not zero"));
+        let share = |share| ShardSize::Share(Share::from_thousandths(share).expect("a share"));
+        let sizes = [ShardSize::All, count(1), count(4), share(250), share(1000), count(4).or_fewer(share(500))];
+        for (a, b) in sizes.iter().flat_map(|a| sizes.iter().map(move |b| (*a, *b))) {
+            for queriers in 0..20 {
+                let of = |size: ShardSize| size.of(queriers).unwrap_or(queriers);
+                assert_eq!(of(a.or_fewer(b)), of(a).min(of(b)), "{a:?} and {b:?} of {queriers}");
+            }
+        }
+    }
 }
