@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 
 use support::{Prometheus, Promfront};
 
-/// The client of Python, from PyPI.
+/// The client of Python, from its package index.
 const PYTHON_CLIENT: &str = "prometheus-api-client==0.7.2";
 
 /// What promtool asks. It has a method of its own for each: POST, and GET for the values of a label.

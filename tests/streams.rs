@@ -127,8 +127,12 @@ async fn listeners_do_not_wait_for_one_another() {
         assert_eq!(read(&mut body, first.len()).await, first);
         listeners.push(body);
     }
-    // More than an endpoint has slots for queries: a query is answered meanwhile.
+    // They are more than an endpoint has slots for queries, and a query gets through.
     assert_eq!(downstream.open(), 20);
+    let url = format!("{}/api/v1/query?query=up", promfront.url);
+    let query = tokio::spawn(async move { support::Http::new().get(&url).await });
+    until("the query arrives", async || downstream.open() == 21).await;
+    query.abort();
 }
 
 /// A stream that breaks is not made to look whole.

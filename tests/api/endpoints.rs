@@ -1,6 +1,6 @@
 //! The table of endpoints.
 
-use crate::support::recorded::{Recorded, usual};
+use crate::support::recorded::Recorded;
 use crate::support::{Http, Prometheus, Promfront};
 use crate::{is_hit, request, send};
 
@@ -84,7 +84,7 @@ const THE_REST: &[(&str, &str, Treatment)] = &[
 async fn each_endpoint_is_treated_as_the_table_says() {
     let mut wrong = Vec::new();
     for method in ["GET", "POST"] {
-        let (downstream, http) = (Recorded::start(usual).await, Http::new());
+        let (downstream, http) = (Recorded::usual().await, Http::new());
         let promfront = Promfront::before(downstream.url());
         for &(endpoint, params, treatment, arrives) in QUERY_API {
             let path = format!("/api/v1/{endpoint}");
@@ -129,7 +129,7 @@ async fn each_endpoint_is_treated_as_the_table_says() {
 
 #[tokio::test]
 async fn what_is_no_query_is_passed_on_or_is_ours() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     for (method, path, treatment) in THE_REST {
         let before = downstream.asked_for(path).len();
@@ -142,7 +142,7 @@ async fn what_is_no_query_is_passed_on_or_is_ours() {
 /// A datasource URL may have a path before `/api/v1`, and what is behind it too.
 #[tokio::test]
 async fn a_prefix_changes_nothing() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(&format!("{}/base", downstream.url()));
     for (endpoint, params) in [
         ("query_range", RANGE),

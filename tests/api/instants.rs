@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::recorded::{Recorded, VECTOR, usual};
+use crate::support::recorded::{Recorded, VECTOR};
 use crate::support::scripted::{ok, with_head};
 use crate::support::{Answer, Http, Prometheus, Promfront, corpus, escaped, until};
 use crate::{is_hit, request, send};
@@ -93,7 +93,7 @@ async fn vectors_matrices_scalars_and_strings_are_kept_as_they_are() {
 
 #[tokio::test]
 async fn what_may_still_change_is_asked_for_again() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     let now = now_s();
     let (young, nearly) = (now - 60, now - 540);
@@ -129,7 +129,7 @@ async fn what_may_still_change_is_asked_for_again() {
 
 #[tokio::test]
 async fn what_changes_the_answer_is_in_the_key() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     let base = format!("query=up&time={AT}");
     let [_, second] = twice(&promfront, &base).await;
@@ -241,7 +241,7 @@ async fn a_body_that_is_cut_off_is_no_answer() {
 
 #[tokio::test]
 async fn identical_requests_in_flight_are_one() {
-    let downstream = Recorded::gated(usual).await;
+    let downstream = Recorded::usual_gated().await;
     let promfront = Promfront::before(downstream.url());
     let asking = |params: String| {
         let url = url(&promfront, &params);
@@ -275,7 +275,7 @@ async fn identical_requests_in_flight_are_one() {
 
 #[tokio::test]
 async fn callers_do_not_share_a_flight() {
-    let downstream = Recorded::gated(usual).await;
+    let downstream = Recorded::usual_gated().await;
     let promfront = Promfront::before(downstream.url());
     let asked: Vec<_> = ["a", "b", "c"]
         .map(|tenant| {
@@ -293,7 +293,7 @@ async fn callers_do_not_share_a_flight() {
 
 #[tokio::test]
 async fn a_flight_that_everybody_left_is_cancelled() {
-    let downstream = Recorded::gated(usual).await;
+    let downstream = Recorded::usual_gated().await;
     let promfront = Promfront::before(downstream.url());
     let url = url(&promfront, &format!("query=up&time={AT}"));
     let asking = tokio::spawn(async move { Http::new().get(&url).await });
@@ -304,7 +304,7 @@ async fn a_flight_that_everybody_left_is_cancelled() {
 
 #[tokio::test]
 async fn what_is_kept_ends_with_its_time() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::configured(downstream.url(), "cache: {whole: {instant_ttl: 2s}}\n");
     let params = format!("query=up&time={AT}");
     let [_, second] = twice(&promfront, &params).await;

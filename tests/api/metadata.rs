@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::recorded::{Recorded, usual};
+use crate::support::recorded::Recorded;
 use crate::support::scripted::{ok, with_head};
 use crate::support::{Answer, Http, Prometheus, Promfront, until};
 use crate::{is_hit, send};
@@ -70,7 +70,7 @@ async fn every_kept_answer_is_that_of_the_server_itself() {
 
 #[tokio::test]
 async fn a_range_that_may_still_grow_is_asked_for_again() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     let now = now_s();
     for endpoint in ENDPOINTS {
@@ -98,7 +98,7 @@ async fn a_range_that_may_still_grow_is_asked_for_again() {
 /// Each pair is two questions, however alike they look; the second of a pair never gets the answer of the first.
 #[tokio::test]
 async fn questions_that_differ_do_not_share_answers() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     for endpoint in ENDPOINTS {
         for (one, other) in [
@@ -150,7 +150,7 @@ async fn questions_that_differ_do_not_share_answers() {
 
 #[tokio::test]
 async fn the_order_of_selectors_does_not_matter() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     for endpoint in ENDPOINTS {
         let first = get(&promfront, endpoint, &format!("match%5B%5D=a&match%5B%5D=b&{WINDOW}")).await;

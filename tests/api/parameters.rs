@@ -1,6 +1,6 @@
 //! Parameters of the URL and of the form are one list, the form's first, as in Go.
 
-use crate::support::recorded::{Recorded, usual};
+use crate::support::recorded::Recorded;
 use crate::support::{Prometheus, Promfront};
 use crate::{is_hit, send};
 
@@ -41,7 +41,7 @@ async fn the_form_counts_before_the_url() {
 /// Where POST becomes GET nothing of what the client said is lost or said twice.
 #[tokio::test]
 async fn a_post_that_becomes_a_get_keeps_its_parameters() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     let cases = [
         ("label/job/values", "match%5B%5D=b&x=1", "match%5B%5D=a&limit=7", "match[]=a&limit=7&match[]=b&x=1"),
@@ -70,7 +70,7 @@ async fn a_post_that_becomes_a_get_keeps_its_parameters() {
 /// Where the same words mean the same to the server they are one question, whichever method asked it first.
 #[tokio::test]
 async fn post_and_get_of_label_values_share_an_answer() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     let url = format!("{}/api/v1/label/job/values", promfront.url);
     let first = send("POST", &url, WINDOW, &[]).await;

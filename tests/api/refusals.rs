@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::Request;
 
-use crate::support::recorded::{Recorded, usual};
+use crate::support::recorded::Recorded;
 use crate::support::{Http, Promfront};
 use crate::{request, send};
 
@@ -35,7 +35,7 @@ const DISGUISED: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn writes_and_administration_are_refused_and_say_how_to_allow_them() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::before(downstream.url());
     let mut wrong = Vec::new();
     for (method, path) in WRITES {
@@ -62,7 +62,7 @@ async fn writes_and_administration_are_refused_and_say_how_to_allow_them() {
 /// The flag is for promfront's own administration, not for that of the server behind it.
 #[tokio::test]
 async fn the_flag_for_our_own_administration_allows_no_writes() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::launched(downstream.url(), "", |command| {
         command.arg("--web.enable-admin-api");
     });
@@ -74,7 +74,7 @@ async fn the_flag_for_our_own_administration_allows_no_writes() {
 
 #[tokio::test]
 async fn what_is_allowed_is_passed_on_as_it_is() {
-    let downstream = Recorded::start(usual).await;
+    let downstream = Recorded::usual().await;
     let promfront = Promfront::configured(downstream.url(), "downstream: {allow_writes: true}\n");
     for (method, path) in WRITES.iter().filter(|(method, _)| *method != "GET") {
         let body = "some bytes\u{0}";

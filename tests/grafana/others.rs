@@ -1,4 +1,4 @@
-//! Clients that are not Grafana: Perses, the pages of Prometheus, client_golang and what is built on it, KEDA.
+//! Clients that are not Grafana: Perses, the pages of Prometheus, the client for Go and what is built on it, KEDA.
 
 use super::row::{Differs, ROW, Row, Second};
 

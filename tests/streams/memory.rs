@@ -1,5 +1,6 @@
 //! Two million series through promfront, kept and given again, in a bounded space.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 
@@ -65,7 +66,7 @@ async fn answer(mut stream: TcpStream, count: usize) {
             if number + 1 == count {
                 piece.push_str("]}");
             }
-            text.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len()));
+            let _ = write!(text, "{:x}\r\n{piece}\r\n", piece.len());
             piece.clear();
             if stream.write_all(text.as_bytes()).await.is_err() {
                 return;

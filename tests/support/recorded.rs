@@ -70,6 +70,16 @@ impl Recorded {
         Self { server: server.await, asked }
     }
 
+    /// Answers as a well-behaved server would.
+    pub async fn usual() -> Self {
+        Self::start(|asked| Some(usual(asked))).await
+    }
+
+    /// As `usual`, but no answer is sent before the gate is opened.
+    pub async fn usual_gated() -> Self {
+        Self::gated(|asked| Some(usual(asked))).await
+    }
+
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.server.url
@@ -87,7 +97,7 @@ impl Recorded {
 }
 
 /// What a well-behaved server would say, with little in it.
-pub fn usual(asked: &Asked) -> Option<Vec<u8>> {
+fn usual(asked: &Asked) -> Vec<u8> {
     let body = match asked.path().rsplit("/api/v1/").next().unwrap_or_default() {
         "query_range" => MATRIX,
         "query" => VECTOR,
@@ -96,5 +106,5 @@ pub fn usual(asked: &Asked) -> Option<Vec<u8>> {
         label if label.ends_with("/values") => r#"{"status":"success","data":["api","node"]}"#,
         _ => r#"{"status":"success","data":{}}"#,
     };
-    Some(ok(body.as_bytes()))
+    ok(body.as_bytes())
 }
