@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::recorded::{Recorded, VECTOR};
-use crate::support::scripted::{ok, with_head};
+use crate::support::scripted::with_head;
 use crate::support::{Answer, Http, Prometheus, Promfront, corpus, escaped, until};
 use crate::{is_hit, request, send};
 
@@ -103,7 +103,7 @@ async fn what_may_still_change_is_asked_for_again() {
         format!("query=up&time={now}"),
         format!("query=up&time={nearly}"),
         format!("query=up&time={}", now + 3600),
-        format!("query=up&time={AT}&time={now}&query=down").replace(&format!("time={AT}&"), ""),
+        format!("query=up&time={now}&time={AT}"),
     ]
     .into();
     for query in [
@@ -305,7 +305,7 @@ async fn a_flight_that_everybody_left_is_cancelled() {
 #[tokio::test]
 async fn what_is_kept_ends_with_its_time() {
     let downstream = Recorded::usual().await;
-    let promfront = Promfront::configured(downstream.url(), "cache: {whole: {instant_ttl: 2s}}\n");
+    let promfront = Promfront::configured(downstream.url(), "cache: {whole: {instant_ttl: 5s}}\n");
     let params = format!("query=up&time={AT}");
     let [_, second] = twice(&promfront, &params).await;
     assert!(is_hit(&second), "{}", second.result());
@@ -314,9 +314,6 @@ async fn what_is_kept_ends_with_its_time() {
         downstream.asked_for("/query").len() > 1
     })
     .await;
-    let kept = send("GET", &url(&promfront, &params), "", &[]).await;
-    assert_eq!(
-        kept.text(),
-        String::from_utf8_lossy(&ok(VECTOR.as_bytes())).rsplit("\r\n\r\n").next().unwrap_or_default()
-    );
+    let again = send("GET", &url(&promfront, &params), "", &[]).await;
+    assert_eq!(again.text(), VECTOR);
 }

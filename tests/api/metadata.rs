@@ -212,7 +212,7 @@ async fn what_must_not_be_kept_is_not() {
 #[tokio::test]
 async fn what_is_kept_ends_with_its_time() {
     let downstream = Recorded::start(|_| Some(ok(br#"{"status":"success","data":["a"]}"#))).await;
-    let promfront = Promfront::configured(downstream.url(), "cache: {whole: {labels_ttl: 2s}}\n");
+    let promfront = Promfront::configured(downstream.url(), "cache: {whole: {labels_ttl: 5s}}\n");
     for endpoint in ENDPOINTS {
         let params = format!("match%5B%5D=a&{WINDOW}");
         get(&promfront, endpoint, &params).await;
