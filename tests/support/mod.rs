@@ -10,9 +10,11 @@ pub mod nginx;
 pub mod only_ipv4;
 pub mod port;
 pub mod querier;
+pub mod recorded;
 pub mod redis;
 pub mod remote_write;
 pub mod scripted;
+pub mod victoriametrics;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -366,6 +368,16 @@ impl Answer {
     /// A header, or nothing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body as text, unpacked if it is packed in the one way that a client may be sent; else a text that says how.
+    pub fn plain(&self) -> String {
+        let packed = flate2::read::GzDecoder::new(self.body.as_ref());
+        match self.header("content-encoding") {
+            "" | "identity" => self.text(),
+            "gzip" => std::io::read_to_string(packed).unwrap_or_else(|error| panic!("no gzip: {error}")),
+            other => format!("(packed as {other}, which not every client can read)"),
+        }
     }
 
     /// What promfront says came of it.
