@@ -3,6 +3,8 @@
 //! `tests/golden/config/valid/<name>.yaml` is taken, and `<name>.snap` beside it is what it changes; those in `invalid/` are
 //! refused, and `<name>.snap` is what people are told; those in `lint/` are taken, and somebody should look at them. A file that begins with `# with NAME=value …` is read with these variables.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use std::process::Command;
 use promfront::config::{Config, ConfigError, Extent, Source};
 use promfront::downstream::endpoints;
 use promfront::model::time::Timestamp;
+use support::scripted::{Scripted, ok};
+use support::{Http, Promfront};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -174,6 +178,46 @@ fn a_start_is_refused_with_the_place() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(says), "{arguments:?}: {said}");
     }
+}
+
+/// Two instants of a day that is over.
+const MATRIX: &[u8] = br#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"b"},"values":[[1000,"1"],[1060,"2"]]}]}}"#;
+
+/// The Deployment of kube-thanos with the image changed: it answers, and keeps what the flags say it should.
+#[tokio::test]
+async fn a_query_frontend_of_thanos_is_one_of_promfront() {
+    let downstream = Scripted::start(|_| Some(ok(MATRIX))).await;
+    let memory = "--query-range.response-cache-config=\"config\":\n  \"max_size\": \"64MB\"\n\"type\": \"in-memory\"";
+    let tracing = "--tracing.config=\"type\": \"JAEGER\"";
+    let promfront = Promfront::as_thanos(&downstream.url, &["--log.level", "info", memory, tracing]);
+    let http = Http::new();
+    assert_eq!(http.get(&format!("{}/-/ready", promfront.url)).await.status.as_u16(), 200);
+    let query = format!("{}/api/v1/query_range?query=up&start=1000&end=1060&step=60", promfront.url);
+    let (first, again) = (http.get(&query).await, http.get(&query).await);
+    assert_eq!((&first.body[..], &again.body[..]), (MATRIX, MATRIX));
+    assert!(again.header("x-promfront-result").starts_with("status=hit"), "{}", again.header("x-promfront-result"));
+    let log = promfront.log();
+    let notes = log.iter().filter(|line| line.contains("--tracing.config: no traces are sent")).count();
+    assert_eq!(notes, 1, "{log:?}");
+}
+
+#[test]
+fn a_query_frontend_is_refused_what_promfront_does_not_do() {
+    for (flag, says) in [
+        (
+            "--query-range.align-range-with-step",
+            "promfront: --query-range.align-range-with-step: promfront never moves",
+        ),
+        ("--query-frontend.downstream-url=ftp://x", "downstream.urls: \"ftp://x\" must begin with http://"),
+    ] {
+        let program = Command::new(env!("CARGO_BIN_EXE_promfront")).args(["query-frontend", flag]).output();
+        let output = program.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(says), "{flag}: {said}");
+    }
+    let help =
+        Command::new(env!("CARGO_BIN_EXE_promfront")).args(["query-frontend", "--help"]).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--[no-]query-range.align-range-with-step"));
 }
 
 #[test]
