@@ -13,6 +13,7 @@ use std::process::Command;
 use promfront::config::{Config, ConfigError, Extent, Source};
 use promfront::downstream::endpoints;
 use promfront::model::time::Timestamp;
+use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use support::scripted::{Scripted, ok};
 use support::{Http, Promfront};
 
@@ -251,6 +252,37 @@ fn what_the_reference_shows_in_comments_can_be_read() {
     assert!(config.tenants.len() == 1 && config.block.len() == 1 && config.downstream.basic_auth.is_some());
     let remote = config.cache.remote.expect("it is shown");
     assert!(remote.redis.is_some() && remote.memcached.is_some());
+}
+
+proptest! {
+    /// Whatever a file says, it is taken or refused in words; and what is taken can be printed and read again.
+    #[test]
+    fn any_text_is_taken_or_refused(
+        at in 0.0..1.0_f64,
+        cut in 0_usize..40,
+        put in "[\\[\\]{}:,#&*!|>'\"%@` \t\n$a0-]{0,6}|\\PC{0,4}",
+    ) {
+        let text = Config::default().print(Extent::Reference);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "any place")]
+        let at = text.floor_char_boundary((at * text.len() as f64) as usize);
+        let end = text.floor_char_boundary((at + cut).min(text.len())).max(at);
+        let text = format!("{}{put}{}", &text[..at], &text[end..]);
+        match Config::parse(&text) {
+            Ok(config) => prop_assert_eq!(Config::parse(&config.print(Extent::Effective)).expect("it is sound"), config),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+}
+
+/// A long line on which all is wrong is refused as fast as any other.
+#[test]
+fn a_great_many_problems_are_told_in_a_few() {
+    let tenants: Vec<_> = (0..40_000).map(|i| format!("t{i}: {{limits: {{weight: x}}}}")).collect();
+    let text = format!("tenants: {{{}}}", tenants.join(", "));
+    let error = Config::parse(&text).expect_err("all is wrong").to_string();
+    assert!(error.ends_with("and 39990 more problems") && error.len() < 10_000, "{}", error.len());
+    let error = Config::parse(&"# \n".repeat(2 << 20)).expect_err("it is too long").to_string();
+    assert!(error.contains("at most 4MiB"), "{error}");
 }
 
 #[test]
