@@ -3,6 +3,8 @@
 //! `tests/golden/config/valid/<name>.yaml` is taken, and `<name>.snap` beside it is what it changes; those in `invalid/` are
 //! refused, and `<name>.snap` is what people are told; those in `lint/` are taken, and somebody should look at them. A file that begins with `# with NAME=value …` is read with these variables.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,9 @@ use std::process::Command;
 use promfront::config::{Config, ConfigError, Extent, Source};
 use promfront::downstream::endpoints;
 use promfront::model::time::Timestamp;
+use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+use support::scripted::{Scripted, ok};
+use support::{Http, Promfront};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -176,6 +181,46 @@ fn a_start_is_refused_with_the_place() {
     }
 }
 
+/// Two instants of a day that is over.
+const MATRIX: &[u8] = br#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"b"},"values":[[1000,"1"],[1060,"2"]]}]}}"#;
+
+/// The Deployment of kube-thanos with the image changed: it answers, and keeps what the flags say it should.
+#[tokio::test]
+async fn a_query_frontend_of_thanos_is_one_of_promfront() {
+    let downstream = Scripted::start(|_| Some(ok(MATRIX))).await;
+    let memory = "--query-range.response-cache-config=\"config\":\n  \"max_size\": \"64MB\"\n\"type\": \"in-memory\"";
+    let tracing = "--tracing.config=\"type\": \"JAEGER\"";
+    let promfront = Promfront::as_thanos(&downstream.url, &["--log.level", "info", memory, tracing]);
+    let http = Http::new();
+    assert_eq!(http.get(&format!("{}/-/ready", promfront.url)).await.status.as_u16(), 200);
+    let query = format!("{}/api/v1/query_range?query=up&start=1000&end=1060&step=60", promfront.url);
+    let (first, again) = (http.get(&query).await, http.get(&query).await);
+    assert_eq!((&first.body[..], &again.body[..]), (MATRIX, MATRIX));
+    assert!(again.header("x-promfront-result").starts_with("status=hit"), "{}", again.header("x-promfront-result"));
+    let log = promfront.log();
+    let notes = log.iter().filter(|line| line.contains("--tracing.config: no traces are sent")).count();
+    assert_eq!(notes, 1, "{log:?}");
+}
+
+#[test]
+fn a_query_frontend_is_refused_what_promfront_does_not_do() {
+    for (flag, says) in [
+        (
+            "--query-range.align-range-with-step",
+            "promfront: --query-range.align-range-with-step: promfront never moves",
+        ),
+        ("--query-frontend.downstream-url=ftp://x", "downstream.urls: \"ftp://x\" must begin with http://"),
+    ] {
+        let program = Command::new(env!("CARGO_BIN_EXE_promfront")).args(["query-frontend", flag]).output();
+        let output = program.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(says), "{flag}: {said}");
+    }
+    let help =
+        Command::new(env!("CARGO_BIN_EXE_promfront")).args(["query-frontend", "--help"]).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--[no-]query-range.align-range-with-step"));
+}
+
 #[test]
 fn the_reference_file_is_printed_from_the_code() {
     let printed = Config::default().print(Extent::Reference);
@@ -207,6 +252,37 @@ fn what_the_reference_shows_in_comments_can_be_read() {
     assert!(config.tenants.len() == 1 && config.block.len() == 1 && config.downstream.basic_auth.is_some());
     let remote = config.cache.remote.expect("it is shown");
     assert!(remote.redis.is_some() && remote.memcached.is_some());
+}
+
+proptest! {
+    /// Whatever a file says, it is taken or refused in words; and what is taken can be printed and read again.
+    #[test]
+    fn any_text_is_taken_or_refused(
+        at in 0.0..1.0_f64,
+        cut in 0_usize..40,
+        put in "[\\[\\]{}:,#&*!|>'\"%@` \t\n$a0-]{0,6}|\\PC{0,4}",
+    ) {
+        let text = Config::default().print(Extent::Reference);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "any place")]
+        let at = text.floor_char_boundary((at * text.len() as f64) as usize);
+        let end = text.floor_char_boundary((at + cut).min(text.len())).max(at);
+        let text = format!("{}{put}{}", &text[..at], &text[end..]);
+        match Config::parse(&text) {
+            Ok(config) => prop_assert_eq!(Config::parse(&config.print(Extent::Effective)).expect("it is sound"), config),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+}
+
+/// A long line on which all is wrong is refused as fast as any other.
+#[test]
+fn a_great_many_problems_are_told_in_a_few() {
+    let tenants: Vec<_> = (0..40_000).map(|i| format!("t{i}: {{limits: {{weight: x}}}}")).collect();
+    let text = format!("tenants: {{{}}}", tenants.join(", "));
+    let error = Config::parse(&text).expect_err("all is wrong").to_string();
+    assert!(error.ends_with("and 39990 more problems") && error.len() < 10_000, "{}", error.len());
+    let error = Config::parse(&"# \n".repeat(2 << 20)).expect_err("it is too long").to_string();
+    assert!(error.contains("at most 4MiB"), "{error}");
 }
 
 #[test]

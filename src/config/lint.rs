@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::problem::{Problem, Report};
-use super::value::print_duration;
+use super::scalar::print_duration;
 use crate::model::time::Timestamp;
 
 /// Everything that somebody should look at.

@@ -12,6 +12,7 @@ mod lint;
 mod options;
 mod print;
 mod problem;
+mod scalar;
 mod sched;
 mod servers;
 mod source;
@@ -28,13 +29,13 @@ use self::options::options;
 pub use self::print::Extent;
 use self::problem::Report;
 pub use self::problem::{ConfigError, Problem};
+pub(crate) use self::scalar::parse_size;
 pub use self::sched::{FullStatus, Sched, ServerTls};
 pub use self::servers::{BasicAuth, Discovery, Downstream, Mode, Tls};
 pub use self::source::Source;
 pub use self::tenants::{BlockRule, Limits, Multitenancy, Tenant, TenantLimits};
 pub use self::units::{InFlightShare, MaxQueriers, RemoteTimeout, TenantWeight};
 use self::value::Value;
-pub(crate) use self::value::parse_size;
 use crate::model::time::Timestamp;
 
 /// What stands at the head of the reference.

@@ -67,13 +67,19 @@ impl Problem {
     }
 
     /// Now that it is known in which text.
-    pub(super) fn shown_in(mut self, name: &str, text: &str) -> Self {
+    fn shown_in(mut self, name: &str, text: &str) -> Self {
         self.shown = Some(match self.at {
             Some(at) => (format!("{name}:{}:{}: ", at.line, at.column), excerpt(text, at)),
             None => (format!("{name}: "), String::new()),
         });
         self
     }
+}
+
+/// With the places of those that will be shown: of a long line that is all wrong the others would take long.
+pub(super) fn in_text(problems: Vec<Problem>, name: &str, text: &str) -> ConfigError {
+    let shown = |(i, problem): (usize, Problem)| if i < MOST_SHOWN { problem.shown_in(name, text) } else { problem };
+    ConfigError::Wrong(problems.into_iter().enumerate().map(shown).collect())
 }
 
 impl fmt::Display for Problem {

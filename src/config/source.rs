@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Config;
 use super::expand::expand;
-use super::problem::{ConfigError, Problem, Report};
+use super::problem::{ConfigError, Problem, Report, in_text};
 use super::value::Value;
 use super::yaml::{self, Is, MOST_BYTES, Node};
 
@@ -42,9 +42,7 @@ impl Source {
     fn of(name: &str, text: String) -> Result<Self, ConfigError> {
         match yaml::parse(&text) {
             Ok(tree) => Ok(Self { name: name.to_owned(), text, tree }),
-            Err(problems) => {
-                Err(ConfigError::Wrong(problems.into_iter().map(|problem| problem.shown_in(name, &text)).collect()))
-            }
+            Err(problems) => Err(in_text(problems, name, &text)),
         }
     }
 
@@ -88,7 +86,7 @@ impl Source {
         }
         // As one reads; what has no place comes last.
         problems.sort_by_key(|problem| problem.at.map_or((usize::MAX, 0), |at| (at.line, at.column)));
-        ConfigError::Wrong(problems.into_iter().map(|problem| problem.shown_in(&self.name, &self.text)).collect())
+        in_text(problems, &self.name, &self.text)
     }
 }
 

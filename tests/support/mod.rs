@@ -260,10 +260,24 @@ impl Promfront {
         command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--downstream.url={downstream}"))
-            .arg("--web.listen-address=127.0.0.1:0")
-            .stderr(Stdio::piped());
+            .arg("--web.listen-address=127.0.0.1:0");
         prepare(&mut command);
-        let mut child = command.spawn().expect("promfront was built");
+        Self::running(folder, command)
+    }
+
+    /// With the flags of Thanos's query-frontend.
+    pub fn as_thanos(downstream: &str, flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_promfront"));
+        command
+            .arg("query-frontend")
+            .arg(format!("--query-frontend.downstream-url={downstream}"))
+            .arg("--http-address=127.0.0.1:0")
+            .args(flags);
+        Self::running(Folder::new("promfront"), command)
+    }
+
+    fn running(folder: Folder, mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("promfront was built");
         let stderr = child.stderr.take().expect("it is piped");
         let mut process = Process(child);
         let (tell, told) = mpsc::channel();
