@@ -37,12 +37,11 @@ pub enum Endpoint {
 impl Endpoint {
     /// The endpoint of a path, whatever prefix that has; `None` if the path is none of the API.
     pub fn of(path: &str) -> Option<Self> {
-        let name = name(path)?;
-        let guarded = Self::of_name(&cleaned(name));
-        if matches!(guarded, Self::Write | Self::Admin) {
-            return Some(guarded);
+        let guarded = name(&cleaned(path)).map(Self::of_name);
+        if matches!(guarded, Some(Self::Write | Self::Admin)) {
+            return guarded;
         }
-        Some(Self::of_name(name))
+        name(path).map(Self::of_name)
     }
 
     fn of_name(name: &str) -> Self {
@@ -127,9 +126,9 @@ fn name(path: &str) -> Option<&str> {
     own_path(path)?.strip_prefix("/api/v1/")
 }
 
-/// A name as a server may read it that decodes and tidies paths: what is refused is refused however it is written.
-fn cleaned(name: &str) -> String {
-    let decoded = percent_decode_str(name).decode_utf8_lossy();
+/// A path as a server may read it that decodes and tidies paths: what is refused is refused however it is written.
+fn cleaned(path: &str) -> String {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut steps: Vec<&str> = Vec::new();
     for step in decoded.split('/') {
         match step {
@@ -138,7 +137,7 @@ fn cleaned(name: &str) -> String {
             step => steps.push(step),
         }
     }
-    steps.join("/")
+    format!("/{}", steps.join("/"))
 }
 
 /// `<name>/values`, of what follows `label/`.
@@ -181,6 +180,8 @@ mod tests {
             ("/api/v1//admin/tsdb/snapshot", Some(Endpoint::Admin), false),
             ("/api/v1/status/../admin/tsdb/snapshot", Some(Endpoint::Admin), false),
             ("/api/v1/./write", Some(Endpoint::Write), false),
+            ("/api%2Fv1/write", Some(Endpoint::Write), false),
+            ("/a/..//api/v1/admin%2Ftsdb/clean_tombstones", Some(Endpoint::Admin), false),
             ("/api/v1/newer", Some(Endpoint::Unknown), false),
             ("/graph", None, false),
             ("/federate", None, false),

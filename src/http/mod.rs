@@ -166,7 +166,7 @@ async fn queues(State(app): State<Arc<App>>) -> Response {
 }
 
 /// The API is recognised under any path prefix, since a datasource URL may have one.
-async fn route(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn route(State(app): State<Arc<App>>, mut request: Request) -> Response {
     let began = Instant::now();
     let Some(endpoint) = Endpoint::of(request.uri().path()) else {
         let response = pass_through(&app, request).await;
@@ -175,6 +175,9 @@ async fn route(State(app): State<Arc<App>>, request: Request) -> Response {
     };
     let origin = request.headers().get(header::ORIGIN).cloned();
     let is_read = matches!(*request.method(), Method::GET | Method::POST);
+    if endpoint != Endpoint::RemoteRead {
+        reply::simplify_accepted_encodings(request.headers_mut());
+    }
     let (mut response, verdict) = match endpoint {
         _ if request.method() == Method::OPTIONS => {
             (StatusCode::NO_CONTENT.into_response(), Verdict::new(Status::Bypass, "options"))

@@ -105,6 +105,15 @@ fn body(chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
     Body::from_stream(stream::iter(chunks.map(Ok::<_, std::convert::Infallible>)))
 }
 
+/// Of all encodings a client accepts, gzip or none: what Grafana and browsers mean by `deflate` differs, and not all that accept
+/// zstd have it.
+pub(super) fn simplify_accepted_encodings(asked: &mut HeaderMap) {
+    let accepted = if accepts_gzip(asked) { "gzip" } else { "identity" };
+    if asked.contains_key(header::ACCEPT_ENCODING) {
+        asked.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
+    }
+}
+
 /// Prometheus looks for the very word.
 fn accepts_gzip(asked: &HeaderMap) -> bool {
     let values = asked.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
