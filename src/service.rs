@@ -17,6 +17,7 @@ use crate::downstream::fetch::Downstream;
 use crate::downstream::workers::Workers;
 use crate::limits::Policy;
 use crate::metrics::Metrics;
+use crate::model::time::Timestamp;
 use crate::pipeline::Pipeline;
 use crate::sched::dispatch::Dispatcher;
 use crate::whole::Wholes;
@@ -140,7 +141,11 @@ fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> R
     if let Some(before) = before.filter(is_same) {
         return Ok(before.cache.with_options(&config.cache));
     }
-    Ok(ExtentCache::new(&config.cache, shared_tier(config)?, Arc::clone(metrics)))
+    let cache = ExtentCache::new(&config.cache, shared_tier(config)?, Arc::clone(metrics));
+    if let Some(before) = before {
+        cache.purger().learn_from(before.cache.purger(), Timestamp::now());
+    }
+    Ok(cache)
 }
 
 /// The shared tier, if one is configured.

@@ -75,7 +75,7 @@ fn promtool(url: &str, args: &[&str]) -> Output {
         None => (&args[..0], args),
     };
     let query = query.iter().map(|arg| if *arg == "URL" { url } else { arg });
-    let run = Command::new("promtool").args(before).arg("query").args(query).output();
+    let run = Command::new("promtool").arg("query").args(before).args(query).output();
     run.expect("promtool is not on the PATH: run `make tools`")
 }
 

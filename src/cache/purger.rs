@@ -69,6 +69,12 @@ impl Purger {
         Self { memory, ttl, rules: RwLock::default(), read_at: Mutex::default(), damaged_since: Mutex::default() }
     }
 
+    /// Takes over what another one knows, some of which may not have been told to anybody yet.
+    pub fn learn_from(&self, other: &Self, now: Timestamp) {
+        let mut rules = self.rules.write();
+        *rules = rules.with(other.rules().all(), now, self.ttl);
+    }
+
     /// The rules that are known.
     pub fn rules(&self) -> Rules {
         self.rules.read().clone()

@@ -81,7 +81,8 @@ pub struct Answer {
 impl Answer {
     /// Whether the body is JSON, as far as the server says. Some servers have other codecs, and clients that ask for them.
     pub fn is_json(&self) -> bool {
-        is_json(&self.headers)
+        let kind = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with(b"application/json"))
     }
 
     /// What the server's clock said.
@@ -93,12 +94,6 @@ impl Answer {
     pub fn is_no_store(&self) -> bool {
         has_no_store(&self.headers)
     }
-}
-
-/// Whether a body is JSON, as far as its headers say.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with(b"application/json"))
 }
 
 /// Everything that can be asked.

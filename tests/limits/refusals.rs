@@ -13,8 +13,8 @@ tenants:
 block:
   - {tenants: [team-c], query_regex: '.*http_requests_total.*', range_longer_than: 1h, reason: it melts the store,
      owner: '#sre', expires: 2100-01-01T00:00:00Z}
-  - {dashboard: d1, panel: '7'}
-  - {query: up, step_shorter_than: 30s, expires: 2001-01-01T00:00:00Z}
+  - {dashboard: d1, panel: '7', reason: it is being mended}
+  - {query: up, step_shorter_than: 30s, reason: it was mended, expires: 2001-01-01T00:00:00Z}
 ";
 
 fn range(query: &str, hours: i64, step: &str) -> String {

@@ -236,7 +236,15 @@ pub(super) const FLAGS: &[Flag] = &[
     value("request.logging-config-file", Means::Noted("requests are not logged")),
     value("tracing.config", Means::Noted(TRACES)),
     value("tracing.config-file", Means::Noted(TRACES)),
-    switch("web.disable-cors", Means::Nothing("promfront adds no such headers; those of the server pass")),
+    switch(
+        "web.disable-cors",
+        Means::Mapped("--web.cors.origin: no page of another origin may read", |draft, is_on| {
+            if is_on == "true" {
+                draft.serve.cors_origin = String::new();
+            }
+            Ok(())
+        }),
+    ),
 ];
 
 fn partial_response(draft: &mut Draft, is_on: &str) -> Result<(), String> {
