@@ -1,10 +1,11 @@
 //! Series, labels and the values of a label: kept whole, byte for byte, under everything that was asked.
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::recorded::Recorded;
 use crate::support::scripted::{ok, with_head};
-use crate::support::{Answer, Http, Prometheus, Promfront, until};
+use crate::support::{Answer, DATA_START, Http, Prometheus, Promfront, until};
 use crate::{is_hit, send};
 
 const WINDOW: &str = "start=1707264000&end=1707350400";
@@ -18,6 +19,26 @@ fn now_s() -> i64 {
 
 async fn get(promfront: &Promfront, endpoint: &str, params: &str) -> Answer {
     send("GET", &format!("{}/api/v1/{endpoint}?{params}", promfront.url), "", &[]).await
+}
+
+/// Within one block of the server's (two hours) series come and go: no wider range is known to have the same answer, so each range
+/// has an answer of its own.
+#[tokio::test]
+async fn ranges_within_one_block_have_answers_of_their_own() {
+    let prometheus = Prometheus::with_test_data().await;
+    let promfront = Promfront::before(&prometheus.url);
+    let mut seen = BTreeSet::new();
+    for tenth_minute in 0..12 {
+        let start = DATA_START + tenth_minute * 600;
+        let params = format!("match%5B%5D=%7B__name__%3D~%22.%2B%22%7D&start={start}&end={}", start + 599);
+        let want = send("GET", &format!("{}/api/v1/series?{params}", prometheus.url), "", &[]).await;
+        for _ in 0..2 {
+            assert_eq!(get(&promfront, "series", &params).await.body, want.body, "{params}");
+        }
+        assert!(is_hit(&get(&promfront, "series", &params).await));
+        seen.insert(want.body);
+    }
+    assert!(seen.len() > 1, "the data has series that come and go");
 }
 
 #[tokio::test]
