@@ -37,11 +37,15 @@ pub enum Endpoint {
 impl Endpoint {
     /// The endpoint of a path, whatever prefix that has; `None` if the path is none of the API.
     pub fn of(path: &str) -> Option<Self> {
-        let guarded = name(&cleaned(path)).map(Self::of_name);
-        if matches!(guarded, Some(Self::Write | Self::Admin)) {
-            return guarded;
+        let cleaned = cleaned(path);
+        let is_datadog = cleaned.contains("/datadog/api/v1/");
+        let as_cleaned = name(&cleaned).map(|name| if is_datadog { Self::Write } else { Self::of_name(name) });
+        let as_written = name(path).map(Self::of_name);
+        match (as_written, as_cleaned) {
+            (_, Some(refused @ (Self::Write | Self::Admin))) => Some(refused),
+            (None | Some(Self::Unknown), as_cleaned) => as_cleaned.or(as_written),
+            (as_written, _) => as_written,
         }
-        name(path).map(Self::of_name)
     }
 
     fn of_name(name: &str) -> Self {
@@ -57,7 +61,7 @@ impl Endpoint {
             }
             "read" => Self::RemoteRead,
             "notifications/live" => Self::Stream,
-            "write" | "push" | "import" => Self::Write,
+            "write" | "push" | "import" | "receive" => Self::Write,
             other => Self::of_many(other),
         }
     }
@@ -75,10 +79,10 @@ impl Endpoint {
         }
     }
 
-    /// What of the query API a request asks: what queriers answer, and what waits in the queue.
+    /// What of the query API a request asks that can be given to queriers: its path is written plainly.
     pub fn queued(method: &Method, path: &str) -> Option<Self> {
         let is_read = matches!(*method, Method::GET | Method::POST);
-        Self::of(path).filter(|endpoint| is_read && endpoint.waits_in_queue())
+        name(path).map(Self::of_name).filter(|endpoint| is_read && endpoint.waits_in_queue())
     }
 
     /// Whether queriers answer it.
@@ -126,7 +130,13 @@ fn name(path: &str) -> Option<&str> {
     own_path(path)?.strip_prefix("/api/v1/")
 }
 
-/// A path as a server may read it that decodes and tidies paths: what is refused is refused however it is written.
+/// Whether a path is one of those that end a server or have it read its configuration, whatever stands before.
+pub fn is_lifecycle(path: &str) -> bool {
+    let path = cleaned(path);
+    path.ends_with("/-/quit") || path.ends_with("/-/reload")
+}
+
+/// A path as a server may read it that decodes and tidies paths: what is asked or refused is so however it is written.
 fn cleaned(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut steps: Vec<&str> = Vec::new();
@@ -181,6 +191,10 @@ mod tests {
             ("/api/v1/status/../admin/tsdb/snapshot", Some(Endpoint::Admin), false),
             ("/api/v1/./write", Some(Endpoint::Write), false),
             ("/api%2Fv1/write", Some(Endpoint::Write), false),
+            ("/api/v1/query%5Frange", Some(Endpoint::Range), false),
+            ("/api%2Fv1//query", Some(Endpoint::Instant), false),
+            ("/datadog/api/v1/series", Some(Endpoint::Write), false),
+            ("/api/v1/receive", Some(Endpoint::Write), false),
             ("/a/..//api/v1/admin%2Ftsdb/clean_tombstones", Some(Endpoint::Admin), false),
             ("/api/v1/newer", Some(Endpoint::Unknown), false),
             ("/graph", None, false),
@@ -189,6 +203,7 @@ mod tests {
             assert_eq!(Endpoint::of(path), endpoint, "{path}");
             assert_eq!(is_get_only(path), get_only, "{path}");
         }
+        assert!(is_lifecycle("/-/quit") && is_lifecycle("/a/%2D//reload") && !is_lifecycle("/-/healthy"));
         assert_eq!(Endpoint::queued(&Method::GET, "/api/v1/labels"), Some(Endpoint::Listing));
         assert_eq!(Endpoint::queued(&Method::PUT, "/api/v1/labels"), None);
         assert_eq!(Endpoint::queued(&Method::GET, "/api/v1/rules"), None);

@@ -257,16 +257,11 @@ impl Pipeline {
     /// What the downstream is, where an answer depends on it.
     async fn engine(&self, path: &str, headers: &Arc<HeaderMap>, context: &Context) -> Engine {
         let key = self.engine_key(path, headers, context);
-        self.engine.known(&self.downstream, key, headers, context).await
+        self.engine.known(&self.downstream, (key, path), headers, context).await
     }
 
     fn engine_key(&self, path: &str, headers: &HeaderMap, context: &Context) -> EngineKey {
-        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_owned());
-        EngineKey {
-            tenant: context.tenant.clone(),
-            path: path.to_owned(),
-            headers: self.key_headers.of(headers).map(owned).collect(),
-        }
+        EngineKey::new(&context.tenant, path, self.key_headers.of(headers))
     }
 
     async fn limit(&self, asked: &Asked) -> Limit {

@@ -1,8 +1,7 @@
 //! What one configuration makes: everything between the door and the queue, put together.
 //!
 //! A request takes one service and keeps it until it is answered, so it meets one configuration. A reload builds the next service
-//! and takes over what the change leaves as it was: servers with their connections, and what is held. The queue is older than
-//! any service and outlives them all.
+//! and takes over what the change leaves as it was: servers with their connections and their queue, and what is held.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +11,8 @@ use crate::cache::shared::SharedTier;
 use crate::cache::store;
 use crate::cache::whole::WholeAnswers;
 use crate::config::Config;
-use crate::downstream::endpoints::Endpoints;
 use crate::downstream::fetch::Downstream;
-use crate::downstream::workers::Workers;
+use crate::downstream::pool::Pool;
 use crate::limits::Policy;
 use crate::metrics::Metrics;
 use crate::model::time::Timestamp;
@@ -44,37 +42,18 @@ pub struct Service {
     pub tenancy: Option<Tenancy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    servers: Option<Servers>,
-}
-
-/// Servers of our own, and the slots that ask them.
-#[derive(Clone, Debug)]
-struct Servers {
-    endpoints: Arc<Endpoints>,
-    /// Held for as long as they are to work.
-    _workers: Arc<Workers>,
-}
-
-/// What outlives every configuration.
-#[derive(Clone, Debug)]
-pub struct Foundation {
-    /// Where requests wait.
-    pub dispatcher: Arc<Dispatcher>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pool: Option<Arc<Pool>>,
 }
 
 impl Service {
-    /// Builds everything from a checked configuration, inside of a tokio runtime. Nothing is waited for. `before`: what ran until
-    /// now.
-    pub fn build(config: Config, on: &Foundation, before: Option<&Self>) -> Result<Self, String> {
-        let Foundation { dispatcher, metrics } = on;
+    /// Builds everything from a checked configuration, inside of a tokio runtime. Nothing is waited for, and nobody asks the servers
+    /// yet. `before`: what is in force.
+    pub fn build(config: Config, metrics: &Arc<Metrics>, before: Option<&Self>) -> Result<Self, String> {
         let tenancy = Tenancy::of(&config.multitenancy)?;
-        let servers = servers(&config, dispatcher, before)?;
-        let endpoints = servers.as_ref().map(|servers| Arc::clone(&servers.endpoints));
+        let (dispatcher, pool) = servers(&config, metrics, before)?;
         let policy = Arc::new(Policy::of(&config)?);
         let judged = Arc::clone(&policy);
-        let downstream = Arc::new(Downstream::new(Arc::clone(dispatcher), endpoints, judged, Arc::clone(metrics)));
+        let downstream = Arc::new(Downstream::new(dispatcher, pool.clone(), judged, Arc::clone(metrics)));
         let cache = Arc::new(cache(&config, metrics, before)?);
         let kept = before.filter(|before| {
             before.config.cache.whole == config.cache.whole && Arc::ptr_eq(before.cache.purger(), cache.purger())
@@ -98,9 +77,25 @@ impl Service {
             downstream,
             cache,
             answers,
-            servers,
+            pool,
             config,
         })
+    }
+
+    /// Puts it in force, in the place of what was before.
+    pub fn start(&self, before: Option<&Self>) {
+        if let Some(before) = before
+            && Arc::ptr_eq(self.downstream.dispatcher(), before.downstream.dispatcher())
+        {
+            self.downstream.dispatcher().reconfigure(&self.config);
+            let is_replaced = |pool: &&Arc<Pool>| self.pool.as_ref().is_none_or(|now| !Arc::ptr_eq(now, pool));
+            if let Some(pool) = before.pool.as_ref().filter(is_replaced) {
+                pool.stop();
+            }
+        }
+        if let Some(pool) = &self.pool {
+            pool.start();
+        }
     }
 
     /// How long a question may take when the client does not say.
@@ -109,27 +104,28 @@ impl Service {
     }
 }
 
-/// Servers of our own, if there are any.
-fn servers(config: &Config, dispatcher: &Arc<Dispatcher>, before: Option<&Service>) -> Result<Option<Servers>, String> {
-    if !config.downstream.mode.has_workers() {
-        return Ok(None);
-    }
+/// A queue, and the servers of our own behind it, if there are any. Other servers have a queue of their own, so that what waits for
+/// the old ones is answered by them; unless remote queriers pull from it, who have the same data as any server that stands there.
+fn servers(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    before: Option<&Service>,
+) -> Result<(Arc<Dispatcher>, Option<Arc<Pool>>), String> {
     let is_same = |before: &&Service| {
         before.config.downstream == config.downstream
             && before.config.discovery == config.discovery
             && before.config.multitenancy == config.multitenancy
     };
-    if let Some(servers) = before.filter(is_same).and_then(|before| before.servers.clone()) {
-        return Ok(Some(servers));
+    if let Some(before) = before.filter(is_same) {
+        return Ok((Arc::clone(before.downstream.dispatcher()), before.pool.clone()));
     }
-    let mut options = config.downstream.clone();
-    if config.multitenancy.enabled {
-        // What the answer depends on is passed on, whichever headers are named.
-        options.forward_headers.push(config.multitenancy.header.clone());
-    }
-    let endpoints = Arc::new(Endpoints::open(&options, &config.discovery)?);
-    let workers = Workers::start(Arc::clone(&endpoints), Arc::clone(dispatcher), config.downstream.max_concurrent);
-    Ok(Some(Servers { endpoints, _workers: Arc::new(workers) }))
+    let kept = before.filter(|before| before.config.downstream.mode.has_queriers());
+    let dispatcher = kept.map_or_else(
+        || Dispatcher::new(config, Arc::clone(metrics)),
+        |before| Arc::clone(before.downstream.dispatcher()),
+    );
+    let pool = Pool::open(config, &dispatcher)?;
+    Ok((dispatcher, pool))
 }
 
 fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> Result<ExtentCache, String> {
@@ -137,6 +133,7 @@ fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> R
         ExtentCache::keeps_tiers(&before.config.cache, &config.cache)
             && before.config.discovery == config.discovery
             && before.config.namespace() == config.namespace()
+            && before.config.multitenancy == config.multitenancy
     };
     if let Some(before) = before.filter(is_same) {
         return Ok(before.cache.with_options(&config.cache));

@@ -10,15 +10,15 @@ use http::header::{self, HeaderValue};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::Endpoint;
-use crate::cache::coalesce::{Coalescer, Joined};
+use crate::cache::coalesce::Coalescer;
 use crate::cache::directive::{PastCache, has_no_store};
 use crate::cache::key::{Identity, KeyHeaders};
-use crate::cache::terms::{Policy, Term};
+use crate::cache::terms::{Term, Terms};
 use crate::cache::whole::WholeAnswers;
 use crate::config::Config;
 use crate::downstream::fetch::Downstream;
 use crate::downstream::headers::date;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::ApiError;
 use crate::limits::{self, lookback};
 use crate::metrics::Metrics;
 use crate::model::params::Params;
@@ -81,7 +81,7 @@ pub struct Wholes {
     downstream: Arc<Downstream>,
     answers: Arc<WholeAnswers>,
     flights: Coalescer<FlightKey, Outcome>,
-    policy: Policy,
+    terms: Terms,
     key_headers: KeyHeaders,
     namespace: String,
     metrics: Arc<Metrics>,
@@ -118,7 +118,7 @@ impl Wholes {
             downstream,
             answers,
             flights: Coalescer::default(),
-            policy: Policy::new(&config.cache),
+            terms: Terms::new(&config.cache),
             key_headers: KeyHeaders::new(config)?,
             namespace: config.namespace(),
             metrics,
@@ -159,19 +159,16 @@ impl Wholes {
         };
         let begin = || self.flight(&question, &plan).run();
         let outcome = if may_join {
-            let joined = self.flights.join(&flight, begin);
-            let is_first = joined.is_first;
-            match self.landed(deadline, joined).await {
-                Err(error) if !is_first && error.is_of_the_moment() => {
-                    self.landed(deadline, self.flights.join(&flight, begin)).await
+            let joined = || {
+                self.metrics.whole.coalesced.inc();
+            };
+            let shared = self.flights.share(&flight, deadline, begin, is_of_the_moment, joined).await;
+            shared.map_err(ApiError::from).and_then(|shared| {
+                if !shared.is_own && status == Status::Miss {
+                    status = Status::Coalesced;
                 }
-                outcome => {
-                    if !is_first && status == Status::Miss {
-                        status = Status::Coalesced;
-                    }
-                    outcome
-                }
-            }
+                shared.outcome
+            })
         } else {
             begin().await
         };
@@ -221,7 +218,7 @@ impl Wholes {
         let headers: Vec<_> = self.key_headers.of(&outgoing.headers).collect();
         let scope = (self.namespace.as_str(), &context.tenant, outgoing.path.as_str());
         let identity = Identity::of_whole(scope, params, &headers);
-        let term = self.policy.term(*endpoint, params, facts.as_ref(), context.now);
+        let term = self.terms.term(*endpoint, params, facts.as_ref(), context.now);
         let caches_alerts = self.limits.caches_alerts;
         let past_cache = PastCache::of(&outgoing.headers, params.get("query"), context.caller, caches_alerts);
         Plan { identity, facts, term, past_cache }
@@ -245,24 +242,16 @@ impl Wholes {
             endpoint: *endpoint,
             identity: plan.identity.clone(),
             term: plan.term.ok().filter(|_| plan.past_cache.is_none()),
-            policy: self.policy,
+            terms: self.terms,
             now: context.now,
         }
     }
+}
 
-    /// The outcome of a flight, as long as the request can wait for it.
-    async fn landed(&self, deadline: std::time::Instant, joined: Joined<FlightKey, Outcome>) -> Outcome {
-        if !joined.is_first {
-            self.metrics.whole.coalesced.inc();
-        }
-        match tokio::time::timeout_at(deadline.into(), joined.outcome()).await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) => {
-                let message = "the answer of the downstream could not be read, which is a fault of promfront's own";
-                Err(ApiError::new(ErrorKind::Internal, message))
-            }
-            Err(_) => Err(ApiError::too_late()),
-        }
+fn is_of_the_moment(outcome: &Outcome) -> bool {
+    match outcome {
+        Ok(answer) => answer.status.is_server_error(),
+        Err(error) => error.is_of_the_moment(),
     }
 }
 
@@ -276,7 +265,7 @@ struct Flight {
     identity: Identity,
     /// For how long the answer may be kept, if it is one.
     term: Option<Term>,
-    policy: Policy,
+    terms: Terms,
     now: Timestamp,
 }
 
@@ -296,7 +285,7 @@ impl Flight {
             _ if answer.status != StatusCode::OK => return Ok(answer),
             Err(unkept) => Err(unkept.as_str()),
             Ok(()) if has_no_store(&gathered.headers) => Err("no-store"),
-            Ok(()) => self.policy.hold(term, fetched_at),
+            Ok(()) => self.terms.hold(term, fetched_at),
         };
         match verdict {
             Ok(term) => self.answers.put(&self.identity, &answer, term, self.now),

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use promfront::config::{Config, ConfigError, Extent, Source};
+use promfront::config::{Config, ConfigError, Shown, Source};
 use promfront::downstream::endpoints;
 use promfront::model::time::Timestamp;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
@@ -63,9 +63,9 @@ fn golden(folder: &str, fewest: usize, shown: impl Fn(&Path) -> String) {
 fn what_is_taken() {
     golden("tests/golden/config/valid", 8, |file| {
         let config = read(file).unwrap_or_else(|error| panic!("{error}"));
-        let difference = config.print(Extent::Difference);
+        let difference = config.print(Shown::Difference);
         assert_eq!(Config::parse(&difference).expect("it reads back"), config, "{difference}");
-        let whole = config.print(Extent::Effective);
+        let whole = config.print(Shown::Effective);
         assert_eq!(Config::parse(&whole).expect("it reads back"), config, "{whole}");
         difference
     });
@@ -223,7 +223,7 @@ fn a_query_frontend_is_refused_what_promfront_does_not_do() {
 
 #[test]
 fn the_reference_file_is_printed_from_the_code() {
-    let printed = Config::default().print(Extent::Reference);
+    let printed = Config::default().print(Shown::Reference);
     let file = fs::read_to_string(root().join("config/promfront.yaml")).expect("it is there");
     assert!(file == printed, "renew it: cargo run -- print-config > config/promfront.yaml");
     assert_eq!(Config::parse(&printed).expect("it is sound"), Config::default());
@@ -232,7 +232,7 @@ fn the_reference_file_is_printed_from_the_code() {
 /// What stands in comments in the reference can be used by taking the `# ` away.
 #[test]
 fn what_the_reference_shows_in_comments_can_be_read() {
-    let printed = Config::default().print(Extent::Reference);
+    let printed = Config::default().print(Shown::Reference);
     let is_option = |text: &str| match text.trim_start_matches(['#', ' ']) {
         "-" => true,
         text => text.split_once(": ").map(|(name, _)| name).or(text.strip_suffix(':')).is_some_and(|name| {
@@ -262,13 +262,13 @@ proptest! {
         cut in 0_usize..40,
         put in "[\\[\\]{}:,#&*!|>'\"%@` \t\n$a0-]{0,6}|\\PC{0,4}",
     ) {
-        let text = Config::default().print(Extent::Reference);
+        let text = Config::default().print(Shown::Reference);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "any place")]
         let at = text.floor_char_boundary((at * text.len() as f64) as usize);
         let end = text.floor_char_boundary((at + cut).min(text.len())).max(at);
         let text = format!("{}{put}{}", &text[..at], &text[end..]);
         match Config::parse(&text) {
-            Ok(config) => prop_assert_eq!(Config::parse(&config.print(Extent::Effective)).expect("it is sound"), config),
+            Ok(config) => prop_assert_eq!(Config::parse(&config.print(Shown::Effective)).expect("it is sound"), config),
             Err(error) => prop_assert!(!error.to_string().is_empty()),
         }
     }

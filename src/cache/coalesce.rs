@@ -8,10 +8,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+
+use crate::error::{ApiError, ErrorKind};
 
 /// The flights that are under way, by what they fetch.
 #[derive(Debug)]
@@ -20,6 +23,36 @@ pub struct Coalescer<K: Eq + Hash, V> {
 }
 
 type Flights<K, V> = Mutex<HashMap<K, Weak<Flight<K, V>>>>;
+
+/// What came of a flight.
+#[derive(Debug)]
+pub struct Shared<V> {
+    /// Its outcome.
+    pub outcome: V,
+    /// Whether it was begun for who asks.
+    pub is_own: bool,
+}
+
+/// Why there is no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It was not there in time.
+    TooLate,
+    /// The work panicked.
+    Panicked,
+}
+
+impl From<Lost> for ApiError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::TooLate => Self::too_late(),
+            Lost::Panicked => {
+                let message = "the answer of the downstream could not be read, which is a fault of promfront's own";
+                Self::new(ErrorKind::Internal, message)
+            }
+        }
+    }
+}
 
 /// A place on a flight.
 #[derive(Debug)]
@@ -69,6 +102,35 @@ where
         let flight = Arc::new(Flight { key: key.clone(), outcome, task, flights: Arc::clone(&self.flights) });
         flights.insert(key.clone(), Arc::downgrade(&flight));
         Joined { flight, is_first: true }
+    }
+
+    /// The outcome of one flight, begun here or joined, as long as somebody can wait for it. Who merely joined one that failed for a
+    /// reason of the moment tries once more, together with the others. `joined` is called when a flight is joined.
+    pub async fn share<F>(
+        &self,
+        key: &K,
+        deadline: Instant,
+        work: impl Fn() -> F,
+        is_of_the_moment: impl Fn(&V) -> bool,
+        joined: impl Fn(),
+    ) -> Result<Shared<V>, Lost>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut tries = 0;
+        loop {
+            let flight = self.join(key, &work);
+            let is_own = flight.is_first;
+            if !is_own {
+                joined();
+            }
+            tries += 1;
+            let landed = tokio::time::timeout_at(deadline.into(), flight.outcome()).await;
+            let outcome = landed.map_err(|_| Lost::TooLate)?.ok_or(Lost::Panicked)?;
+            if is_own || tries > 1 || !is_of_the_moment(&outcome) {
+                return Ok(Shared { outcome, is_own });
+            }
+        }
     }
 
     /// How many flights somebody waits for.

@@ -118,10 +118,12 @@ impl Identity {
 }
 
 /// Headers by which the servers we know choose an answer: by who calls, and by the form that he accepts.
-const KEY_HEADERS: [&str; 8] = [
+const KEY_HEADERS: [&str; 10] = [
     "accept",
+    "accountid",
     "authorization",
     "cookie",
+    "projectid",
     "thanos-tenant",
     "x-grafana-id",
     "x-grafana-user",

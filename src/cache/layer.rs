@@ -101,6 +101,8 @@ impl ExtentCache {
         old.memory == new.memory
             && old.remote == new.remote
             && old.ttl == new.ttl
+            // What was kept too early is not kept on.
+            && old.freshness >= new.freshness
             && old.out_of_order_window == new.out_of_order_window
             && old.out_of_order_ttl == new.out_of_order_ttl
     }

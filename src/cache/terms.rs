@@ -10,18 +10,20 @@ use std::time::Duration;
 use crate::api::Endpoint;
 use crate::config;
 use crate::model::params::Params;
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, millis};
 use crate::promql::{self, Facts, WholeRange};
 
 /// The options of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct Terms {
     /// What reads data younger than this is not kept.
     pub freshness: Duration,
     /// How long the answers to instant queries hold.
     pub instant_ttl: Duration,
     /// How long lists of series and labels hold.
     pub labels_ttl: Duration,
+    /// How long after the end of its range a list may still change, besides.
+    pub labels_freshness: Duration,
     /// What reads data younger than this …
     pub out_of_order_window: Duration,
     /// … holds no longer than this.
@@ -41,13 +43,14 @@ pub struct Term {
     latest: Timestamp,
 }
 
-impl Policy {
+impl Terms {
     /// The options, as configured.
     pub fn new(cache: &config::Cache) -> Self {
         Self {
             freshness: cache.freshness,
             instant_ttl: cache.whole.instant_ttl.min(cache.ttl),
             labels_ttl: cache.whole.labels_ttl.min(cache.ttl),
+            labels_freshness: cache.whole.labels_freshness,
             out_of_order_window: cache.out_of_order_window,
             out_of_order_ttl: cache.out_of_order_ttl,
         }
@@ -62,6 +65,9 @@ impl Policy {
         facts: Option<&Result<Facts, promql::Opaque>>,
         now: Timestamp,
     ) -> Result<Term, &'static str> {
+        if OF_THE_MOMENT.iter().any(|name| !params.get(name).is_empty()) {
+            return Err("stats");
+        }
         let term = match endpoint {
             Endpoint::Instant => self.of_instant(params, facts)?,
             Endpoint::Listing => self.of_listing(params)?,
@@ -84,11 +90,7 @@ impl Policy {
         if params.get("time").is_empty() {
             return Err("no-time");
         }
-        if !params.get("stats").is_empty() {
-            // They tell what the evaluation cost, each time anew.
-            return Err("stats");
-        }
-        let time = Timestamp::parse(params.get("time")).ok_or("not-understood")?;
+        let time = time(params.get("time"))?;
         let facts = match facts {
             Some(Ok(facts)) => facts,
             Some(Err(opaque)) => return Err(opaque.as_str()),
@@ -104,13 +106,23 @@ impl Policy {
     }
 
     fn of_listing(&self, params: &Params) -> Result<Term, &'static str> {
-        let time = |name| match params.get(name) {
-            "" => Err("no-range"),
-            text => Timestamp::parse(text).ok_or("not-understood"),
-        };
-        let (from, to) = (time("start")?, time("end")?);
-        Ok(Term { ttl: self.labels_ttl, from, to, latest: to })
+        if params.get("start").is_empty() || params.get("end").is_empty() {
+            return Err("no-range");
+        }
+        let (from, to) = (time(params.get("start"))?, time(params.get("end"))?);
+        // A server lists all that its open block has, whenever in that block it was seen.
+        let latest = Timestamp::from_ms(to.ms().saturating_add(millis(self.labels_freshness)));
+        Ok(Term { ttl: self.labels_ttl, from, to, latest })
     }
+}
+
+/// Parameters that ask for an answer of this moment: what the evaluation costs, or one that nobody kept.
+const OF_THE_MOMENT: [&str; 5] = ["stats", "trace", "analyze", "explain", "nocache"];
+
+/// An instant, if every server reads it as we do: four digits are a year to VictoriaMetrics.
+fn time(text: &str) -> Result<Timestamp, &'static str> {
+    let is_year = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit());
+    Timestamp::parse(text).filter(|_| !is_year).ok_or("not-understood")
 }
 
 #[cfg(test)]
@@ -119,15 +131,15 @@ mod tests {
 
     const NOW_MS: i64 = 100_000_000;
 
-    fn policy() -> Policy {
-        let text = "cache: {freshness: 10m, out_of_order_window: 2h, out_of_order_ttl: 1m, whole: {labels_ttl: 5m}}";
-        Policy::new(&config::Config::parse(text).expect("sound").cache)
+    fn terms() -> Terms {
+        let text = "cache: {freshness: 10m, out_of_order_window: 2h, out_of_order_ttl: 1m, whole: {labels_ttl: 5m, labels_freshness: 1h}}";
+        Terms::new(&config::Config::parse(text).expect("sound").cache)
     }
 
     fn term(endpoint: Endpoint, params: &str) -> Result<u64, &'static str> {
         let params = Params::read(Some(params), None).expect("readable");
         let facts = promql::read(params.get("query"));
-        let term = policy().term(endpoint, &params, Some(&facts), Timestamp::from_ms(NOW_MS));
+        let term = terms().term(endpoint, &params, Some(&facts), Timestamp::from_ms(NOW_MS));
         term.map(|term| term.ttl.as_secs())
     }
 
@@ -144,6 +156,8 @@ mod tests {
             ("query=up", Err("no-time")),
             ("query=up&time=-1h", Err("not-understood")),
             ("query=up&time=5&stats=all", Err("stats")),
+            ("query=up&time=5&nocache=1", Err("stats")),
+            ("query=up&time=2030", Err("not-understood")),
             ("query=up(&time=5", Err("unparsable")),
             ("query=limitk(1,up)&time=5", Err("limitk")),
             ("query=up%20smoothed&time=5", Err("smoothed")),
@@ -157,8 +171,9 @@ mod tests {
     fn a_list_is_kept_when_its_range_is_past() {
         for (params, want) in [
             ("start=1&end=2", Ok(300)),
-            ("start=1&end=99000", Ok(60)),
-            ("start=1&end=99500", Err("fresh")),
+            ("start=1&end=95000", Ok(60)),
+            ("start=1&end=95800", Err("fresh")),
+            ("start=1&end=2030", Err("not-understood")),
             ("end=2", Err("no-range")),
             ("start=1", Err("no-range")),
             ("start=1&end=-5m", Err("not-understood")),
@@ -172,7 +187,7 @@ mod tests {
     fn nothing_is_kept_for_no_time() {
         let config = config::Config::parse("cache: {whole: {labels_ttl: 0s}}").expect("sound");
         let params = Params::read(Some("start=1&end=2"), None).expect("readable");
-        let term = Policy::new(&config.cache).term(Endpoint::Listing, &params, None, Timestamp::from_ms(NOW_MS));
+        let term = Terms::new(&config.cache).term(Endpoint::Listing, &params, None, Timestamp::from_ms(NOW_MS));
         assert_eq!(term, Err("off"));
     }
 }

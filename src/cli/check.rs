@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::load::{self, Expansion};
-use crate::config::{Config, ConfigError, Extent, Source};
+use crate::config::{Config, ConfigError, Shown, Source};
 use crate::model::time::Timestamp;
 
 /// The exit code if there is something to look at, and nothing wrong.
@@ -80,9 +80,9 @@ fn check(args: &Args, file: &Path, now: Timestamp) -> (Verdict, Told) {
                 verdict = Verdict::Lint;
             }
             if args.show_effective {
-                told.out = config.print(Extent::Effective);
+                told.out = config.print(Shown::Effective);
             } else if args.show_diff {
-                told.out = config.print(Extent::Difference);
+                told.out = config.print(Shown::Difference);
             }
         }
     }

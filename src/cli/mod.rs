@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use self::load::Expansion;
-use crate::config::{Config, Extent};
+use crate::config::{Config, Shown};
 use crate::http::cors::Cors;
 use crate::http::reload::Loader;
 use crate::http::{App, Door, router, server};
@@ -64,7 +64,7 @@ struct Args {
     #[arg(long = "web.enable-lifecycle")]
     lifecycle: bool,
     /// Whether the configuration file is looked at again and again, and loaded when its content has changed.
-    #[arg(long = "config.auto-reload")]
+    #[arg(long = "config.auto-reload", requires = "config_file")]
     auto_reload: bool,
     /// How often.
     #[arg(long = "config.auto-reload-interval", value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -124,7 +124,7 @@ pub fn run() -> ExitCode {
         None => serve_file(&args),
         Some(Command::Querier(args)) => pull(*args),
         Some(Command::PrintConfig) => {
-            print!("{}", Config::default().print(Extent::Reference));
+            print!("{}", Config::default().print(Shown::Reference));
             Ok(())
         }
         Some(Command::CheckConfig(args)) => return check::run(&args, Timestamp::now()),
@@ -222,7 +222,7 @@ impl Queriers {
         let stopped = async {
             let _ = stopped.await;
         };
-        let serving = tokio::spawn(grpc::server::serve(listener, Arc::clone(app.dispatcher()), options, stopped));
+        let serving = tokio::spawn(grpc::server::serve(listener, app.dispatcher(), options, stopped));
         Ok(Some(Self { stop, serving }))
     }
 

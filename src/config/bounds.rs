@@ -4,13 +4,10 @@
 
 use std::time::Duration;
 
+use crate::model::pattern;
 use http::HeaderName;
-use regex::RegexBuilder;
 
 use super::units::RemoteTimeout;
-
-/// What a compiled regular expression may weigh.
-const MOST_REGEX_BYTES: usize = 1 << 20;
 
 type Held = Result<(), String>;
 
@@ -43,7 +40,7 @@ pub(super) fn ends(value: &Duration) -> Held {
 }
 
 pub(super) fn keeps(value: &Duration) -> Held {
-    held(!value.is_zero(), "0s keeps nothing; set cache.memory.max_bytes to 0 to turn the cache off")
+    held(!value.is_zero(), "0s keeps nothing; set cache.memory.max_bytes and cache.whole.max_bytes to 0 instead")
 }
 
 pub(super) fn message(value: &u64) -> Held {
@@ -79,15 +76,6 @@ pub(super) fn headers(names: &Vec<String>) -> Held {
     names.iter().try_for_each(header)
 }
 
-/// As Prometheus anchors it.
 pub(super) fn regex(value: &String) -> Held {
-    let compiled = RegexBuilder::new(&format!("^(?s:{value})$")).size_limit(MOST_REGEX_BYTES).build();
-    compiled.map(drop).map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => format!("{value:?} is too large; compiled it must have at most 1MiB"),
-        error => {
-            let why = error.to_string();
-            let last = why.lines().last().unwrap_or_default();
-            format!("{value:?} is no regular expression: {}", last.strip_prefix("error: ").unwrap_or(last))
-        }
-    })
+    pattern::whole(value).map(drop)
 }

@@ -39,7 +39,7 @@ options! {
         /// Whether the queries of alert rules may be answered from the cache.
         alerts: bool;
         /// Request headers by which the server chooses an answer. Always part of the key: Accept, Authorization, Cookie,
-        /// X-Scope-OrgID, THANOS-TENANT, X-Id-Token, X-Grafana-Id, X-Grafana-User.
+        /// X-Scope-OrgID, THANOS-TENANT, `AccountID`, `ProjectID`, X-Id-Token, X-Grafana-Id, X-Grafana-User.
         key_headers: Vec<String>, bounds::headers;
     }
 }
@@ -48,7 +48,7 @@ options! {
     /// The tier in this process.
     #[derive(Copy)]
     pub struct Memory {
-        /// What the extents in this process may weigh. 0 turns the cache off.
+        /// What the extents of range queries may weigh in this process. 0 keeps none (`whole` is apart).
         max_bytes: u64 as Size = 1 << 30;
     }
 }
@@ -63,6 +63,9 @@ options! {
         instant_ttl: Duration = Duration::from_mins(10);
         /// How long series, labels and label values hold. 0s keeps none.
         labels_ttl: Duration = Duration::from_mins(10);
+        /// Such a list is kept only if its range ended so long before `cache.freshness`: servers list all that their newest block has
+        /// (Prometheus's up to three hours, VictoriaMetrics's the whole day), whatever the end of the range.
+        labels_freshness: Duration = Duration::from_hours(24);
     }
 }
 

@@ -46,8 +46,7 @@ fn remote_tier(config: &Config, remote: &Remote, report: &mut Report) {
         let sentence = "it is the first tier before cache.remote and must have at least 16MiB";
         report.refuse_of(&["cache", "memory", "max_bytes"], sentence);
     }
-    let is_loopback = |url: &String| ["//127.", "//localhost", "//[::1]"].iter().any(|host| url.contains(host));
-    if remote.namespace.is_empty() && config.downstream.urls.iter().any(is_loopback) {
+    if remote.namespace.is_empty() && config.downstream.is_on_this_machine() {
         let sentence = "the downstream is on this machine, so its address does not tell replicas whether they stand \
                         before the same data; name the data, for example namespace: prod";
         report.refuse_of(&["cache", "remote", "namespace"], sentence);

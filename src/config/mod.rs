@@ -26,7 +26,7 @@ use std::path::Path;
 
 pub use self::cache::{Cache, Memcached, Memory, Redis, Remote, Split, Whole};
 use self::options::options;
-pub use self::print::Extent;
+pub use self::print::Shown;
 use self::problem::Report;
 pub use self::problem::{ConfigError, Problem};
 pub(crate) use self::scalar::parse_size;
@@ -94,11 +94,11 @@ impl Config {
     }
 
     /// As YAML, which reads back to the same.
-    pub fn print(&self, extent: Extent) -> String {
+    pub fn print(&self, extent: Shown) -> String {
         let text = print::text(&Value::print(self), extent);
         match extent {
-            Extent::Reference => format!("{HEAD}{text}"),
-            Extent::Effective | Extent::Difference => text,
+            Shown::Reference => format!("{HEAD}{text}"),
+            Shown::Effective | Shown::Difference => text,
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// What of it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum Shown {
     /// Everything, with the reasons: a file to start from.
     Reference,
     /// All values.
@@ -47,7 +47,7 @@ pub(super) struct Entry {
 }
 
 /// The text of the whole. Nothing is an empty text.
-pub(super) fn text(whole: &Printed, extent: Extent) -> String {
+pub(super) fn text(whole: &Printed, extent: Shown) -> String {
     let mut writer = Writer { out: String::new(), told: BTreeSet::new() };
     if let Printed::Section(entries) = whole {
         writer.section(entries, extent, "", "");
@@ -63,21 +63,21 @@ struct Writer {
 
 impl Writer {
     /// Each option on its line. The first one may follow what stands on the line already, such as `- `.
-    fn section(&mut self, entries: &[Entry], extent: Extent, margin: &str, first_margin: &str) {
-        let shown = entries.iter().filter(|entry| extent != Extent::Difference || !entry.is_default);
+    fn section(&mut self, entries: &[Entry], extent: Shown, margin: &str, first_margin: &str) {
+        let shown = entries.iter().filter(|entry| extent != Shown::Difference || !entry.is_default);
         for (i, entry) in shown.enumerate() {
-            if extent == Extent::Reference {
+            if extent == Shown::Reference {
                 if margin.is_empty() && i > 0 {
                     self.out.push('\n');
                 }
                 self.reason(entry.reason, margin);
             }
-            self.out.push_str(if i == 0 && extent != Extent::Reference { first_margin } else { margin });
+            self.out.push_str(if i == 0 && extent != Shown::Reference { first_margin } else { margin });
             self.value(entry.name, &entry.value, extent, margin);
             let is_empty = matches!(&entry.value, Printed::Nothing)
                 || matches!(&entry.value, Printed::List(items) if items.is_empty())
                 || matches!(&entry.value, Printed::Named(named) if named.is_empty());
-            if let (true, Extent::Reference, Some(example)) = (is_empty, extent, &entry.example) {
+            if let (true, Shown::Reference, Some(example)) = (is_empty, extent, &entry.example) {
                 let inside = format!("{margin}# ");
                 self.out.push_str(&inside);
                 self.value(entry.name, example, extent, &inside);
@@ -94,7 +94,7 @@ impl Writer {
     }
 
     /// `name: value`, on as many lines as it takes.
-    fn value(&mut self, name: &str, value: &Printed, extent: Extent, margin: &str) {
+    fn value(&mut self, name: &str, value: &Printed, extent: Shown, margin: &str) {
         let is_block = match value {
             Printed::Nothing | Printed::Plain(_) | Printed::Text(_) => false,
             Printed::List(items) => items.iter().any(|item| matches!(item, Printed::Section(_))),
@@ -111,7 +111,7 @@ impl Writer {
         writeln!(self.out, "{name}:").expect("a String takes every write");
         let inside = format!("{margin}  ");
         // What is otherwise for somebody is told by what is otherwise.
-        let of_each = if extent == Extent::Reference { extent } else { Extent::Difference };
+        let of_each = if extent == Shown::Reference { extent } else { Shown::Difference };
         match value {
             Printed::Section(entries) => self.section(entries, extent, &inside, &inside),
             Printed::Named(named) => {
@@ -123,7 +123,7 @@ impl Writer {
             Printed::List(items) => {
                 for item in items {
                     match item {
-                        Printed::Section(entries) if of_each == Extent::Reference => {
+                        Printed::Section(entries) if of_each == Shown::Reference => {
                             writeln!(self.out, "{inside}-").expect("a String takes every write");
                             self.section(entries, of_each, &format!("{inside}  "), "");
                         }
@@ -139,8 +139,8 @@ impl Writer {
     }
 }
 
-fn is_shown(entries: &[Entry], extent: Extent) -> bool {
-    extent != Extent::Difference || entries.iter().any(|entry| !entry.is_default)
+fn is_shown(entries: &[Entry], extent: Shown) -> bool {
+    extent != Shown::Difference || entries.iter().any(|entry| !entry.is_default)
 }
 
 /// On one line.

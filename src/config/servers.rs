@@ -50,6 +50,14 @@ words! {
     }
 }
 
+impl Downstream {
+    /// Whether a server is on this machine, so that its address says nothing to other replicas.
+    pub fn is_on_this_machine(&self) -> bool {
+        let is_loopback = |url: &String| ["//127.", "//localhost", "//[::1]"].iter().any(|host| url.contains(host));
+        self.urls.iter().any(is_loopback)
+    }
+}
+
 impl Mode {
     /// Whether workers of our own send queries.
     pub fn has_workers(self) -> bool {

@@ -11,7 +11,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, Method, StatusCode};
 use moka::sync::Cache;
 use serde::Deserialize;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::fetch::{Downstream, PartRequest};
 use crate::model::params::Encoded;
@@ -87,15 +87,26 @@ pub struct EngineProbe {
     foreign: Cache<EngineKey, ()>,
 }
 
-/// A path prefix may lead to one server and a tenant's header to another: what was asked how.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct EngineKey {
-    /// Whose question needs it.
-    pub tenant: TenantId,
-    /// The path of a range query.
-    pub path: String,
-    /// The headers by which a server is chosen, or chooses.
-    pub headers: Vec<(String, Vec<u8>)>,
+/// A path prefix may lead to one server and a tenant's header to another: a hash of what was asked how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EngineKey(u128);
+
+impl EngineKey {
+    /// Of a range query's path, asked for a tenant, with the headers by which a server is chosen, or chooses.
+    pub fn new<'h>(tenant: &TenantId, path: &str, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Self {
+        let mut hash = Xxh3Default::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(tenant.as_str().as_bytes());
+        part(path.as_bytes());
+        for (name, value) in headers {
+            part(name.as_bytes());
+            part(value);
+        }
+        Self(hash.digest128())
+    }
 }
 
 impl Default for EngineProbe {
@@ -124,7 +135,7 @@ impl EngineProbe {
     pub async fn known(
         &self,
         downstream: &Downstream,
-        key: EngineKey,
+        (key, path): (EngineKey, &str),
         headers: &Arc<HeaderMap>,
         context: &Context,
     ) -> Engine {
@@ -133,14 +144,14 @@ impl EngineProbe {
         {
             return engine;
         }
-        let Some(prefix) = key.path.strip_suffix("/query_range") else { return Engine::default() };
+        let Some(prefix) = path.strip_suffix("/query_range") else { return Engine::default() };
         let request = PartRequest {
             method: Method::GET,
             path: format!("{prefix}/status/buildinfo"),
             params: Encoded { url_query: String::new(), body: None },
             headers: Arc::clone(headers),
             deadline: Instant::now() + PATIENCE,
-            standing: Standing::new(context, Estimate::of_metadata(), xxh3_64(key.path.as_bytes())),
+            standing: Standing::new(context, Estimate::of_metadata(), xxh3_64(path.as_bytes())),
         };
         let answer = downstream.fetch(request).await.ok().filter(|answer| answer.status == StatusCode::OK);
         let engine = answer.map_or_else(Engine::default, |answer| Engine::read(&answer.body));

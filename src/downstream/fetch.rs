@@ -20,8 +20,8 @@ use http_body_util::BodyExt;
 use super::body::{Sink, SinkError};
 use super::connect::root_cause;
 use super::endpoint::SendError;
-use super::endpoints::Endpoints;
 use super::headers::{date, forwarded};
+use super::pool::Pool;
 use crate::cache::directive::has_no_store;
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::Policy;
@@ -101,28 +101,29 @@ impl Answer {
 pub struct Downstream {
     dispatcher: Arc<Dispatcher>,
     /// Servers of our own; none if queriers pull everything.
-    endpoints: Option<Arc<Endpoints>>,
+    pool: Option<Arc<Pool>>,
     turn: AtomicUsize,
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
 }
 
 impl Downstream {
-    /// Asks through `dispatcher`, and past it at `endpoints`.
+    /// Asks through `dispatcher`, and past it in `pool`.
     pub fn new(
         dispatcher: Arc<Dispatcher>,
-        endpoints: Option<Arc<Endpoints>>,
+        pool: Option<Arc<Pool>>,
         policy: Arc<Policy>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { dispatcher, endpoints, turn: AtomicUsize::new(0), policy, metrics }
+        Self { dispatcher, pool, turn: AtomicUsize::new(0), policy, metrics }
     }
 
     pub(super) fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    pub(super) fn dispatcher(&self) -> &Arc<Dispatcher> {
+    /// Where requests wait.
+    pub fn dispatcher(&self) -> &Arc<Dispatcher> {
         &self.dispatcher
     }
 
@@ -169,7 +170,7 @@ impl Downstream {
 
     /// Passes a request on as it is, past the queue, and hands the answer back as it comes.
     pub async fn forward(&self, request: Request<AnyBody>) -> Result<Response<AnyBody>, ApiError> {
-        let Some(endpoints) = &self.endpoints else {
+        let Some(pool) = &self.pool else {
             let message = format!(
                 "{} {} is not passed on: queriers pull queries only, and there is no server besides (downstream.mode is pull)",
                 request.method(),
@@ -177,7 +178,7 @@ impl Downstream {
             );
             return Err(ApiError::new(ErrorKind::NotFound, message));
         };
-        let endpoints = endpoints.current();
+        let endpoints = pool.endpoints().current();
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let (head, body) = request.into_parts();
         let may_be_repeated = head.method.is_safe() && body.is_end_stream();

@@ -33,7 +33,8 @@ const OF_THE_MOMENT: [HeaderName; 8] = [
     header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,
     header::DATE,
-    header::VARY,
+    // (Another promfront may stand behind this one.)
+    HeaderName::from_static("x-promfront-result"),
     header::SET_COOKIE,
     header::AGE,
     header::ACCEPT_RANGES,
@@ -63,7 +64,10 @@ impl Downstream {
     pub async fn ask_whole_past_queue(&self, submission: Submission) -> Result<Gathered, ApiError> {
         let Submission { outgoing, deadline, standing } = submission;
         let uri = if outgoing.query.is_empty() { outgoing.path } else { outgoing.path + "?" + &outgoing.query };
-        let uri = uri.parse().map_err(|error| ApiError::new(ErrorKind::BadData, format!("{error}")))?;
+        let uri = uri.parse().map_err(|error| {
+            let message = format!("the question can't be passed on as a URL: {error}; ask for less at a time");
+            ApiError::new(ErrorKind::BadData, message)
+        })?;
         let mut request = Request::new(AnyBody::from(outgoing.body));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (outgoing.method, uri, outgoing.headers);
         request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
@@ -218,16 +222,22 @@ impl Collector {
 
     fn finish(self) -> Result<(Bytes, Packing, Reader), Ungathered> {
         match self {
-            Self::Plain { bytes, reader } => Ok((bytes.into(), Packing::Plain, reader)),
-            Self::Packed { packer, reader } => Ok((packer.finish().expect(IN_MEMORY).into(), Packing::Gzip, reader)),
+            Self::Plain { bytes, reader } => Ok((exactly(bytes), Packing::Plain, reader)),
+            Self::Packed { packer, reader } => Ok((exactly(packer.finish().expect(IN_MEMORY)), Packing::Gzip, reader)),
             // A body of nothing is no gzip stream, and Go sends it so.
             Self::Gzip { bytes, .. } if bytes.is_empty() => Ok((Bytes::new(), Packing::Plain, Reader::new(0))),
             Self::Gzip { bytes, unpacker } => {
                 let reader = unpacker.finish()?;
-                Ok((bytes.into(), Packing::Gzip, reader))
+                Ok((exactly(bytes), Packing::Gzip, reader))
             }
         }
     }
+}
+
+/// What is kept holds no room that it does not need.
+fn exactly(mut bytes: Vec<u8>) -> Bytes {
+    bytes.shrink_to_fit();
+    bytes.into()
 }
 
 impl From<Enough> for Ungathered {

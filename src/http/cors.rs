@@ -5,6 +5,9 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use regex::Regex;
 
+use super::reply::names_header;
+use crate::model::pattern;
+
 /// What a server may have said.
 const SPOKEN: [HeaderName; 6] = [
     header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -28,8 +31,7 @@ pub struct Cors {
 impl Cors {
     /// Reads the flag: a regular expression for whole origins.
     pub fn parse(origins: &str) -> Result<Self, String> {
-        let regex = Regex::new(&format!("^(?s:{origins})$"))
-            .map_err(|error| format!("--web.cors.origin: {origins:?} is not a regular expression: {error}"))?;
+        let regex = pattern::whole(origins).map_err(|problem| format!("--web.cors.origin: {problem}"))?;
         Ok(Self { origins: regex, is_any: origins == ANY })
     }
 
@@ -46,7 +48,7 @@ impl Cors {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        let varies_already = headers.get_all(header::VARY).iter().any(|value| names(value, "origin"));
+        let varies_already = headers.get_all(header::VARY).iter().any(|value| names_header(value, "origin"));
         if !varies_already {
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
@@ -62,11 +64,6 @@ impl Default for Cors {
     fn default() -> Self {
         Self::parse(ANY).expect("it is a regular expression")
     }
-}
-
-/// Whether a list in a header has a name in it.
-fn names(list: &HeaderValue, name: &str) -> bool {
-    list.to_str().is_ok_and(|list| list.split(',').any(|each| each.trim().eq_ignore_ascii_case(name)))
 }
 
 #[cfg(test)]

@@ -31,12 +31,12 @@ use tokio::sync::Notify;
 
 use self::cors::Cors;
 use self::reload::Loader;
-use crate::api::Endpoint;
+use crate::api::{self, Endpoint};
 use crate::config::Config;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::sched::dispatch::Dispatcher;
-use crate::service::{Foundation, Service};
+use crate::service::Service;
 use crate::verdict::{Status, Verdict};
 
 /// What the command line says about the door.
@@ -55,7 +55,7 @@ pub struct Door {
 pub struct App {
     /// What is in force.
     service: RwLock<Arc<Service>>,
-    foundation: Foundation,
+    metrics: Arc<Metrics>,
     loader: Loader,
     door: Door,
     quit: Notify,
@@ -67,12 +67,11 @@ impl App {
     /// one comes from.
     pub fn new(config: Config, loader: Loader, door: Door) -> Result<Arc<Self>, String> {
         let metrics = Arc::new(Metrics::new());
-        let dispatcher = Dispatcher::new(&config, Arc::clone(&metrics));
-        let foundation = Foundation { dispatcher, metrics };
-        let service = Service::build(config, &foundation, None)?;
+        let service = Service::build(config, &metrics, None)?;
+        service.start(None);
         let app = Self {
             service: RwLock::new(Arc::new(service)),
-            foundation,
+            metrics,
             loader,
             door,
             quit: Notify::new(),
@@ -92,12 +91,8 @@ impl App {
     }
 
     /// Where requests wait.
-    pub fn dispatcher(&self) -> &Arc<Dispatcher> {
-        &self.foundation.dispatcher
-    }
-
-    fn metrics(&self) -> &Metrics {
-        &self.foundation.metrics
+    pub fn dispatcher(&self) -> Arc<Dispatcher> {
+        Arc::clone(self.service().downstream.dispatcher())
     }
 
     /// Resolves when the end was asked for from outside.
@@ -146,7 +141,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     service.cache.report();
     service.answers.report();
     app.dispatcher().report();
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics().encode())
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.metrics.encode())
         .into_response()
 }
 
@@ -170,7 +165,7 @@ async fn route(State(app): State<Arc<App>>, mut request: Request) -> Response {
     let began = Instant::now();
     let Some(endpoint) = Endpoint::of(request.uri().path()) else {
         let response = pass_through(&app, request).await;
-        app.metrics().answered("other", response.status().as_u16(), began.elapsed());
+        app.metrics.answered("other", response.status().as_u16(), began.elapsed());
         return response;
     };
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -187,12 +182,21 @@ async fn route(State(app): State<Arc<App>>, mut request: Request) -> Response {
     };
     reply::annotate(&mut response, &verdict, began);
     app.door.cors.apply(origin.as_ref(), response.headers_mut());
-    app.metrics().answered(endpoint.as_str(), response.status().as_u16(), began.elapsed());
+    app.metrics.answered(endpoint.as_str(), response.status().as_u16(), began.elapsed());
     response
 }
 
+/// The server's pages. Who may not write may not end the server either.
 async fn pass_through(app: &App, request: Request) -> Response {
-    match app.service().downstream.forward(request).await {
+    let service = app.service();
+    if api::is_lifecycle(request.uri().path()) {
+        return reload::refuse_lifecycle();
+    }
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !is_read && !service.config.downstream.allow_writes {
+        return reply::error(&query::told(request.method(), request.uri()));
+    }
+    match service.downstream.forward(request).await {
         Ok(response) => response,
         Err(error) => reply::error(&error),
     }

@@ -5,7 +5,6 @@
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use serde::Serialize;
 
@@ -13,6 +12,7 @@ use super::{App, form, reply};
 use crate::cache::purge::{EFFECTIVE_WITHIN, Rule};
 use crate::error::{ApiError, ErrorKind};
 use crate::model::params::Params;
+use crate::model::tenant::TenantId;
 use crate::model::time::Timestamp;
 
 /// What a purge did.
@@ -37,10 +37,7 @@ pub(super) async fn answer(app: &App, request: Request) -> Response {
         return reply::error(&ApiError::new(ErrorKind::Unavailable, "admin APIs disabled"));
     }
     if request.method() != Method::POST {
-        let mut response = reply::error(&bad("a purge is asked for by POST"));
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        return response;
+        return reply::not_allowed("POST");
     }
     match purge(app, request).await {
         Ok(outcome) => {
@@ -100,7 +97,9 @@ fn read_rule(params: &Params, now: Timestamp) -> Result<(Rule, bool), ApiError> 
         "true" => Ok(true),
         other => Err(bad(&format!("{name}: {other:?} is neither true nor false"))),
     };
-    let (tenant, query, range, is_all) = (text("tenant"), text("query"), (time("start")?, time("end")?), flag("all")?);
+    let tenant = text("tenant").map(|name| TenantId::parse_federated(&name)).transpose();
+    let tenant = tenant.map_err(|problem| bad(&format!("tenant: {problem}")))?.map(|tenant| tenant.as_str().to_owned());
+    let (query, range, is_all) = (text("query"), (time("start")?, time("end")?), flag("all")?);
     let says_what = tenant.is_some() || query.is_some() || range != (None, None);
     if says_what == is_all {
         let message = "say what to purge by tenant, query, start or end; or, for everything, by all=true alone";

@@ -34,20 +34,19 @@ pub(super) async fn answer(
     request: Request,
     began: Instant,
 ) -> (Response, Verdict) {
-    let is_read = matches!(*request.method(), Method::GET | Method::POST);
+    let is_question = matches!(*request.method(), Method::GET | Method::POST);
+    let is_read = is_question || *request.method() == Method::HEAD;
     let answered = match endpoint {
-        Endpoint::Write | Endpoint::Admin if !service.config.downstream.allow_writes => Err(refusal(&request)),
-        Endpoint::Range
-        | Endpoint::Instant
-        | Endpoint::Exemplars
-        | Endpoint::Listing
-        | Endpoint::Fact
-        | Endpoint::State
-        | Endpoint::RemoteRead
-            if is_read =>
-        {
-            question(service, endpoint, request, began).await
+        Endpoint::Write | Endpoint::Admin if !allows_writes(service) => Err(refusal_of(&request)),
+        Endpoint::State if is_question => question(service, endpoint, request, began).await,
+        endpoint if endpoint.waits_in_queue() => {
+            if is_question {
+                question(service, endpoint, request, began).await
+            } else {
+                Ok((reply::not_allowed("GET, POST, OPTIONS"), Verdict::new(Status::Error, "bad_data")))
+            }
         }
+        _ if !is_read && !allows_writes(service) => Err(refusal_of(&request)),
         _ => stream(service, endpoint, request, began).await,
     };
     let (response, verdict) = answered.unwrap_or_else(|error| {
@@ -72,14 +71,21 @@ async fn question(service: &Service, endpoint: Endpoint, request: Request, began
     if let Some(refused) = refused(service, endpoint, &head, params.as_ref(), &context) {
         return Ok(refused);
     }
-    let Some(params) = params else {
+    let Some(mut params) = params else {
+        if endpoint == Endpoint::State && head.method == Method::POST && !allows_writes(service) {
+            return Err(refusal(&head));
+        }
+        if matches!(endpoint, Endpoint::Instant | Endpoint::Listing | Endpoint::Exemplars) {
+            let bytes = head.uri.query().unwrap_or_default().len() + body.len();
+            range::check_unread(&service.policy.tenants, &context.tenant, bytes)?;
+        }
         return hand_on(service, endpoint, &head, body, &context, "not-understood").await;
     };
     if endpoint == Endpoint::RemoteRead {
         return hand_on(service, endpoint, &head, body, &context, "stream").await;
     }
     if head.method == Method::POST && api::is_get_only(head.uri.path()) {
-        body = Bytes::new();
+        (body, params) = (Bytes::new(), params.into_url());
         turn_into_get(&mut head, &params)?;
     }
     // What is evaluated at the moment at which it is asked is nobody else's answer.
@@ -117,8 +123,8 @@ fn refused(
     let policy = &service.policy;
     let query = params.filter(|_| matches!(endpoint, Endpoint::Instant | Endpoint::Exemplars));
     let asked = query.map_or_else(
-        || block::Question::without_query(&context.tenant, &head.headers),
-        |params| block::Question::of_query(&context.tenant, &head.headers, params),
+        || block::Subject::without_query(&context.tenant, &head.headers),
+        |params| block::Subject::of_query(&context.tenant, &head.headers, params),
     );
     if let Some(error) = policy.blocked.refusal(&asked, context.now) {
         return Some((reply::error(&error), Verdict::new(Status::Error, "blocked")));
@@ -129,7 +135,7 @@ fn refused(
 
 /// The server behind knows the question as `GET` only: all parameters move into the URL.
 fn turn_into_get(head: &mut Parts, params: &Params) -> Result<(), ApiError> {
-    let (path, query) = (head.uri.path(), params.to_url_query());
+    let (path, query) = (head.uri.path(), params.encode(&[]).url_query);
     let uri = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
     head.uri = Uri::try_from(uri).map_err(|error| {
         ApiError::new(ErrorKind::BadData, format!("the parameters do not fit into a URL, which this needs: {error}"))
@@ -175,12 +181,24 @@ async fn stream(service: &Service, endpoint: Endpoint, request: Request, began: 
     Ok((response, Verdict::new(Status::Bypass, reason)))
 }
 
-fn refusal(request: &Request) -> ApiError {
+fn allows_writes(service: &Service) -> bool {
+    service.config.downstream.allow_writes
+}
+
+fn refusal_of(request: &Request) -> ApiError {
+    told(request.method(), request.uri())
+}
+
+fn refusal(head: &Parts) -> ApiError {
+    told(&head.method, &head.uri)
+}
+
+/// What is said to who would write.
+pub(super) fn told(method: &Method, uri: &Uri) -> ApiError {
     let message = format!(
-        "{} {} is not passed on: promfront stands before the server for reading only; send it to the server itself, or \
+        "{method} {} is not passed on: promfront stands before the server for reading only; send it to the server itself, or \
          set downstream.allow_writes to have writes and administration passed on",
-        request.method(),
-        request.uri().path()
+        uri.path()
     );
     ApiError::new(ErrorKind::NotFound, message)
 }

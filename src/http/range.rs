@@ -12,7 +12,7 @@ use http::request::Parts;
 use super::{context, form, reply};
 use crate::downstream::headers::for_parts;
 use crate::error::{ApiError, ErrorKind};
-use crate::limits::block::Question;
+use crate::limits::block::Subject;
 use crate::limits::range;
 use crate::metrics::{ResultLabels, Word};
 use crate::model::params::{Encoded, Params};
@@ -60,8 +60,9 @@ async fn judge(
         Err(error) => return (reply::error(&error), Verdict::new(Status::Error, error.kind.error_type())),
     };
     // What is blocked is not looked at any further.
+    let unread = if form.is_some() { 0 } else { head.uri.query().unwrap_or_default().len() + body.len() };
     let params = form.unwrap_or_default();
-    let question = Question::of_query(&context.tenant, &head.headers, &params);
+    let question = Subject::of_query(&context.tenant, &head.headers, &params);
     if let Some(error) = service.policy.blocked.refusal(&question, context.now) {
         return (reply::error(&error), Verdict::new(Status::Error, "blocked"));
     }
@@ -73,7 +74,7 @@ async fn judge(
         return over_limit(error);
     }
     let Some(query) = read_range_query(params) else {
-        if let Err(error) = range::check_unread(&service.policy.tenants, &context.tenant) {
+        if let Err(error) = range::check_unread(&service.policy.tenants, &context.tenant, unread) {
             return over_limit(error);
         }
         return whole(None, Estimate::of_raw_samples(), Verdict::new(Status::Bypass, "not-understood")).await;

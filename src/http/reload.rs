@@ -79,11 +79,15 @@ impl App {
         if before.config == config {
             return Ok(());
         }
+        if before.config.downstream.mode.has_queriers() != config.downstream.mode.has_queriers() {
+            let problem = "downstream.mode: whether queriers may connect is decided at the start; restart to change it";
+            return Err(problem.to_owned());
+        }
         for option in fixed_options(&before.config, &config) {
             tracing::warn!(option, "the option has changed, and takes a restart to be in force");
         }
-        let service = Service::build(config, &self.foundation, Some(&before))?;
-        self.foundation.dispatcher.reconfigure(&service.config);
+        let service = Service::build(config, &self.metrics, Some(&before))?;
+        service.start(Some(&before));
         let before = self.replace(service);
         // What it still has to write is written, though nobody asks it any more.
         tokio::spawn(async move { before.cache.finish_writing().await });
@@ -93,8 +97,8 @@ impl App {
     /// Shows in the metrics how the last reload went.
     pub(super) fn report_reload(&self) {
         let last = *self.loader.last.lock();
-        self.foundation.metrics.config.successful.set(last.is_success.into());
-        self.foundation.metrics.config.success_at.set(last.success_at.ms().div_euclid(1000));
+        self.metrics.config.successful.set(last.is_success.into());
+        self.metrics.config.success_at.set(last.success_at.ms().div_euclid(1000));
     }
 }
 
@@ -107,7 +111,6 @@ fn fixed_options(before: &Config, now: &Config) -> Vec<&'static str> {
         ("sched.grpc_max_message_bytes", was.grpc_max_message_bytes != is.grpc_max_message_bytes),
         ("sched.querier_path_prefix", was.querier_path_prefix != is.querier_path_prefix),
         ("sched.querier_stats", was.querier_stats != is.querier_stats),
-        ("downstream.mode", before.downstream.mode.has_queriers() != now.downstream.mode.has_queriers()),
     ];
     changed.into_iter().filter_map(|(option, has_changed)| has_changed.then_some(option)).collect()
 }
@@ -134,10 +137,14 @@ pub(super) async fn quit(State(app): State<Arc<App>>, method: Method) -> Respons
     "Requesting termination... Goodbye!\n".into_response()
 }
 
-/// Prometheus's own words, so that a stranger's `POST` never reaches the downstream's.
+/// Prometheus's own words; also for a path that only the server behind would read as its own.
+pub(super) fn refuse_lifecycle() -> Response {
+    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response()
+}
+
 fn refused(app: &App, method: &Method) -> Option<Response> {
     if !app.door.has_lifecycle {
-        return Some((StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response());
+        return Some(refuse_lifecycle());
     }
     if matches!(*method, Method::POST | Method::PUT) {
         return None;

@@ -15,7 +15,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::downstream::fetch::Answer;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::model::whole::{Packing, WholeAnswer};
 use crate::verdict::Verdict;
 
@@ -70,13 +70,20 @@ pub(super) fn whole(asked: &HeaderMap, answer: &WholeAnswer) -> Response {
     if is_packed {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    if is_large || is_packed {
-        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    if (is_large || is_packed)
+        && !headers.get_all(header::VARY).iter().any(|names| names_header(names, "accept-encoding"))
+    {
+        headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     if let Some(length) = length.filter(|_| answer.status != StatusCode::NO_CONTENT) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     response
+}
+
+/// Whether a list in a header has a name in it.
+pub(super) fn names_header(list: &HeaderValue, name: &str) -> bool {
+    list.to_str().is_ok_and(|list| list.split(',').any(|each| each.trim().eq_ignore_ascii_case(name)))
 }
 
 /// Unpacks a gzip stream as it is taken. It was unpacked once before, so it is sound.
@@ -163,6 +170,14 @@ pub(super) fn error(error: &ApiError) -> Response {
     response
 }
 
+/// Another method is meant.
+pub(super) fn not_allowed(allowed: &'static str) -> Response {
+    let mut response = error(&ApiError::new(ErrorKind::BadData, format!("the method is not allowed; use {allowed}")));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
 /// The downstream's own refusal: its code and its body.
 pub(super) fn theirs(answer: &Answer) -> Response {
     let mut response = Response::new(Body::from(answer.body.clone()));
@@ -188,10 +203,12 @@ pub(super) fn json(status: StatusCode, body: Body) -> Response {
 
 /// Says what happened: `X-Promfront-Result` and `Server-Timing`.
 pub(super) fn annotate(response: &mut Response, verdict: &Verdict, began: Instant) {
-    for (name, text) in [(RESULT, result(verdict)), (SERVER_TIMING, timing(verdict, began.elapsed()))] {
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            response.headers_mut().append(name, value);
-        }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&result(verdict)) {
+        headers.insert(RESULT, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&timing(verdict, began.elapsed())) {
+        headers.append(SERVER_TIMING, value);
     }
 }
 

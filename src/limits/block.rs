@@ -13,6 +13,7 @@ use crate::config::{BlockRule, Config};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::tenants::of_tenant;
 use crate::model::params::Params;
+use crate::model::pattern;
 use crate::model::tenant::TenantId;
 use crate::model::time::{Step, Timestamp};
 
@@ -31,7 +32,7 @@ struct Rule {
 
 /// What is asked, as far as rules look at it.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'q> {
+pub struct Subject<'q> {
     tenant: &'q TenantId,
     headers: &'q HeaderMap,
     query: Option<&'q str>,
@@ -39,7 +40,7 @@ pub struct Question<'q> {
     step: Option<Duration>,
 }
 
-impl<'q> Question<'q> {
+impl<'q> Subject<'q> {
     /// One without a query: about series, labels or metadata.
     pub fn without_query(tenant: &'q TenantId, headers: &'q HeaderMap) -> Self {
         Self { tenant, headers, query: None, range: None, step: None }
@@ -66,7 +67,7 @@ impl Blocked {
     }
 
     /// The refusal of a question, if a rule blocks it.
-    pub fn refusal(&self, question: &Question<'_>, now: Timestamp) -> Option<ApiError> {
+    pub fn refusal(&self, question: &Subject<'_>, now: Timestamp) -> Option<ApiError> {
         let rule = self.rules.iter().position(|rule| rule.blocks(question, now))?;
         let message = told(rule, &self.rules[rule].written, question.tenant);
         Some(ApiError::new(ErrorKind::Execution, message))
@@ -75,26 +76,15 @@ impl Blocked {
 
 impl Rule {
     fn of(written: &BlockRule) -> Result<Self, String> {
-        for name in &written.tenants {
-            TenantId::parse(name).map_err(|problem| format!(".tenants: {problem}"))?;
-        }
-        let said = BlockRule { reason: String::new(), owner: String::new(), expires: None, ..written.clone() };
-        if said == BlockRule::default() {
-            return Err(
-                " has no condition and would block everything; write tenants, query, query_regex, dashboard, panel, \
-                        user_agent_regex, range_longer_than or step_shorter_than"
-                    .to_owned(),
-            );
-        }
         Ok(Self {
-            query: anchored(&written.query_regex).map_err(|problem| format!(".query_regex: {problem}"))?,
-            user_agent: anchored(&written.user_agent_regex)
+            query: pattern(&written.query_regex).map_err(|problem| format!(".query_regex: {problem}"))?,
+            user_agent: pattern(&written.user_agent_regex)
                 .map_err(|problem| format!(".user_agent_regex: {problem}"))?,
             written: written.clone(),
         })
     }
 
-    fn blocks(&self, question: &Question<'_>, now: Timestamp) -> bool {
+    fn blocks(&self, question: &Subject<'_>, now: Timestamp) -> bool {
         let Self { written, query, user_agent } = self;
         let says = |name: &str| question.headers.get(name).and_then(|value| value.to_str().ok());
         let is = |want: &str, name: &str| want.is_empty() || says(name) == Some(want);
@@ -114,19 +104,14 @@ impl Rule {
     }
 }
 
-/// A regex for the whole text, as in Prometheus; none if it is empty.
-fn anchored(regex: &str) -> Result<Option<Regex>, String> {
-    if regex.is_empty() {
-        return Ok(None);
-    }
-    // By itself first, so that no bracket of it can close ours.
-    let whole = Regex::new(regex).and_then(|_| Regex::new(&format!("^(?s:{regex})$")));
-    whole.map(Some).map_err(|error| format!("{regex:?} is no regular expression: {error}"))
+/// None if it is empty.
+fn pattern(text: &str) -> Result<Option<Regex>, String> {
+    if text.is_empty() { Ok(None) } else { pattern::whole(text).map(Some) }
 }
 
 /// What is said to whoever is refused.
 fn told(number: usize, rule: &BlockRule, tenant: &TenantId) -> String {
-    let reason = if rule.reason.is_empty() { "no reason is given" } else { &rule.reason };
+    let reason = &rule.reason;
     let until =
         rule.expires.map_or_else(|| "until it is removed".to_owned(), |end| format!("until {}", end.to_rfc3339()));
     let (owner, ask) = match rule.owner.as_str() {
@@ -161,7 +146,7 @@ mod tests {
         let asked = Params::read(Some("query=sum(up)%0A&start=0&end=7200&step=15"), None).expect("readable");
         let headers = headers(&[("x-dashboard-uid", "d1"), ("x-panel-id", "7"), ("user-agent", "Grafana/12.1")]);
         let tenant = TenantId::named("a|b");
-        let question = Question::of_query(&tenant, &headers, &asked);
+        let question = Subject::of_query(&tenant, &headers, &asked);
         for (rule, want) in [
             ("tenants: [b]", true),
             ("tenants: [c, a]", true),
@@ -194,13 +179,13 @@ mod tests {
     #[test]
     fn a_condition_on_what_is_not_there_does_not_hold() {
         let (tenant, headers) = (TenantId::anonymous(), headers(&[("x-dashboard-uid", "d1")]));
-        let bare = Question::without_query(&tenant, &headers);
+        let bare = Subject::without_query(&tenant, &headers);
         for rule in ["query_regex: '.*'", "range_longer_than: 1ms", "step_shorter_than: 1d", "user_agent_regex: '.*'"] {
             assert!(blocked(rule).expect(rule).refusal(&bare, NOW).is_none(), "{rule}");
         }
         assert!(blocked("dashboard: d1").expect("sound").refusal(&bare, NOW).is_some());
         let instant = Params::read(Some("query=up&time=4"), None).expect("readable");
-        let instant = Question::of_query(&tenant, &headers, &instant);
+        let instant = Subject::of_query(&tenant, &headers, &instant);
         assert!(blocked("step_shorter_than: 1d").expect("sound").refusal(&instant, NOW).is_none());
         assert!(blocked("query: up").expect("sound").refusal(&instant, NOW).is_some());
     }
@@ -209,7 +194,7 @@ mod tests {
     fn a_refusal_says_why_by_whom_and_until_when() {
         let tell = |rule: &str, tenant: &str| {
             let (tenant, headers) = (TenantId::named(tenant), headers(&[("x-dashboard-uid", "d1")]));
-            let question = Question::without_query(&tenant, &headers);
+            let question = Subject::without_query(&tenant, &headers);
             let error = blocked(rule).expect(rule).refusal(&question, NOW).expect("blocked");
             assert_eq!(error.kind, ErrorKind::Execution);
             error.message
@@ -220,8 +205,8 @@ mod tests {
              something else, or ask #sre to change the rule"
         );
         assert_eq!(
-            tell("dashboard: d1", "anonymous"),
-            "this is blocked: no reason is given (block[0], until it is removed); ask something else, or ask whoever runs \
+            tell("dashboard: d1, reason: it is being mended", "anonymous"),
+            "this is blocked: it is being mended (block[0], until it is removed); ask something else, or ask whoever runs \
              promfront to change the rule"
         );
     }
@@ -229,11 +214,9 @@ mod tests {
     #[test]
     fn rules_that_cannot_be_meant_are_refused_with_their_place() {
         for (rule, says) in [
-            ("reason: x", "block[0] has no condition"),
             ("query_regex: '('", "block[0].query_regex: \"(\" is no regular expression"),
             ("query_regex: 'a)|(b'", "block[0].query_regex:"),
             ("user_agent_regex: '['", "block[0].user_agent_regex:"),
-            ("tenants: [a/b]", "block[0].tenants: \"a/b\" is not a tenant's name"),
         ] {
             let problem = blocked(rule).expect_err(rule);
             assert!(problem.starts_with(says), "{rule}: {problem}");

@@ -18,7 +18,11 @@ pub fn check(tenants: &Tenants, tenant: &TenantId, query: &RangeQuery) -> Result
 
 /// Refuses a query whose text is too long: of any endpoint that takes one.
 pub fn check_text(tenants: &Tenants, tenant: &TenantId, text: &str) -> Result<(), ApiError> {
-    let (length, limit) = (text.len() as u64, tenants.limits_of(tenant).max_query_bytes);
+    check_bytes(tenants, tenant, text.len())
+}
+
+fn check_bytes(tenants: &Tenants, tenant: &TenantId, length: usize) -> Result<(), ApiError> {
+    let (length, limit) = (length as u64, tenants.limits_of(tenant).max_query_bytes);
     if limit == 0 || length <= limit {
         return Ok(());
     }
@@ -46,8 +50,10 @@ pub fn check_length(tenants: &Tenants, tenant: &TenantId, length: Duration) -> R
     Err(ApiError::new(ErrorKind::Execution, message))
 }
 
-/// What is no range query to us passes whole, unless a limit holds that could not be judged then.
-pub fn check_unread(tenants: &Tenants, tenant: &TenantId) -> Result<(), ApiError> {
+/// What is no question to us passes whole, unless a limit holds that could not be judged then. `bytes`: how long all of it is, if
+/// its text can't be found.
+pub fn check_unread(tenants: &Tenants, tenant: &TenantId, bytes: usize) -> Result<(), ApiError> {
+    check_bytes(tenants, tenant, bytes)?;
     let Limits { max_query_length, max_query_lookback, .. } = tenants.limits_of(tenant);
     let limit: (&Limit<Duration>, Duration) = match (max_query_length.is_zero(), max_query_lookback.is_zero()) {
         (true, true) => return Ok(()),
@@ -149,7 +155,7 @@ tenants:
 
     #[test]
     fn what_cannot_be_judged_passes_only_where_nothing_holds() {
-        let says = |tenant: &str| check_unread(&tenants(), &TenantId::named(tenant)).map_err(|error| error.message);
+        let says = |tenant: &str| check_unread(&tenants(), &TenantId::named(tenant), 0).map_err(|error| error.message);
         assert_eq!(says("d"), Ok(()));
         assert!(
             says("a")

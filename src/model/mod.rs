@@ -4,6 +4,7 @@
 
 pub mod grid;
 pub mod params;
+pub mod pattern;
 pub mod response;
 pub mod series;
 pub mod tenant;

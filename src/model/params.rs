@@ -71,10 +71,14 @@ impl Params {
         &self.pairs
     }
 
-    /// All of them in a URL, with their own bytes, so that Go reads there what it read here.
-    pub fn to_url_query(&self) -> String {
-        let raw: Vec<&str> = self.pairs.iter().map(|pair| pair.raw.as_str()).collect();
-        raw.join("&")
+    /// The same parameters, all of them in the URL.
+    #[must_use]
+    pub fn into_url(mut self) -> Self {
+        for pair in &mut self.pairs {
+            pair.place = Place::Url;
+        }
+        self.has_body = false;
+        self
     }
 
     /// The same parameters, but this one has this value; one that was not there joins the URL's.
@@ -170,6 +174,14 @@ mod tests {
         assert_eq!((encoded.url_query.as_str(), encoded.body.as_deref()), ("a=1&start=7&end=8%2E5", Some("b=2")));
         let set = read("a=1", Some("start=5")).with("start", "7");
         assert_eq!((set.get("start"), set.encode(&[]).body.as_deref()), ("7", Some("start=7")));
+    }
+
+    #[test]
+    fn a_form_becomes_a_url_that_reads_the_same() {
+        let encoded = read("a=1&c=u", Some("b=%20&a=2")).into_url().encode(&[]);
+        assert_eq!(encoded, Encoded { url_query: "b=%20&a=2&a=1&c=u".to_owned(), body: None });
+        let set = read("", Some("start=5&x=y")).into_url().with("start", "7").encode(&[]);
+        assert_eq!((set.url_query.as_str(), set.body), ("start=7&x=y", None));
     }
 
     #[test]

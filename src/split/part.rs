@@ -10,7 +10,7 @@ use http::header::HeaderMap;
 use http::{Method, StatusCode};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::cache::coalesce::{Coalescer, Joined};
+use crate::cache::coalesce::{Coalescer, Shared};
 use crate::cache::directive::PastCache;
 use crate::cache::layer::{CacheKey, ExtentCache};
 use crate::downstream::engine::is_victoriametrics;
@@ -154,30 +154,13 @@ impl Parts {
         }
         let timeout = asked.planned.query.timeout;
         let flight = FlightKey { identity: Arc::clone(key.identity.bytes()), grid, timeout };
-        let joined = self.flights.join(&flight, begin);
-        let is_first = joined.is_first;
-        match self.landed(asked, joined).await {
-            Err(failure) if !is_first && failure.is_of_the_moment() => {
-                self.landed(asked, self.flights.join(&flight, begin)).await
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// The outcome of a flight, as long as the request can wait for it.
-    async fn landed(&self, asked: &Asked, joined: Joined<FlightKey, Outcome>) -> Outcome {
-        let is_own = joined.is_first;
-        if !is_own {
+        let is_of_the_moment = |outcome: &Outcome| matches!(outcome, Err(failure) if failure.is_of_the_moment());
+        let joined = || {
             self.metrics.coalesced.inc();
-        }
-        match tokio::time::timeout_at(asked.context.deadline.into(), joined.outcome()).await {
-            Ok(Some(outcome)) => outcome.map(|part| FetchedPart { is_own, ..part }),
-            Ok(None) => {
-                let message = "the answer of the downstream could not be read, which is a fault of promfront's own";
-                Err(PartFailure::Ours(ApiError::new(ErrorKind::Internal, message)))
-            }
-            Err(_) => Err(PartFailure::Ours(ApiError::too_late())),
-        }
+        };
+        let shared = self.flights.share(&flight, asked.context.deadline, begin, is_of_the_moment, joined).await;
+        let Shared { outcome, is_own } = shared.map_err(|lost| PartFailure::Ours(lost.into()))?;
+        outcome.map(|part| FetchedPart { is_own, ..part })
     }
 }
 

@@ -113,6 +113,9 @@ impl Skim {
             b':' if self.depth == 1 => self.begin_value(),
             _ => {}
         }
+        if self.depth == 0 && !matches!(byte, b'}' | b' ' | b'\t' | b'\r' | b'\n') {
+            self.fault = Some(Unkept::Shape);
+        }
     }
 
     fn byte_of_text(&mut self, byte: u8) {
@@ -217,6 +220,9 @@ mod tests {
             (r#"{"status":"success","data":["#, Err(Unkept::Shape)),
             (r#"{"status":"success","data":[]}}"#, Err(Unkept::Shape)),
             (r#"{"status":"success"}{"status":"success"}"#, Err(Unkept::Shape)),
+            (r#"{"status":"success"} x"#, Err(Unkept::Shape)),
+            (r#"x{"status":"success"}"#, Err(Unkept::Shape)),
+            ("{\"status\":\"success\"} \n", Ok(())),
             (r#"["status"]"#, Err(Unkept::Shape)),
             ("", Err(Unkept::Shape)),
         ] {

@@ -31,7 +31,44 @@ const DISGUISED: &[(&str, &str)] = &[
     ("POST", "/api/v1//write"),
     ("POST", "//api/v1/write"),
     ("POST", "/api%2Fv1/write"),
+    ("POST", "/datadog/api/v1/series"),
+    ("POST", "/api/v1/receive"),
+    ("POST", "/api/v2/write"),
+    ("POST", "/otlp/v1/metrics"),
+    ("DELETE", "/api/v1/rules/a"),
+    ("POST", "/%2D/quit"),
+    ("POST", "/prometheus/-/reload"),
+    ("PUT", "/prometheus//-/quit"),
 ];
+
+/// Questions with methods that no server has for them.
+const OTHER_METHODS: &[(&str, &str)] =
+    &[("PUT", "/api/v1/query?query=up"), ("DELETE", "/api/v1/series"), ("HEAD", "/api/v1/query_range?query=up")];
+
+#[tokio::test]
+async fn a_question_is_asked_by_get_or_post() {
+    let downstream = Recorded::usual().await;
+    let promfront = Promfront::before(downstream.url());
+    for (method, path) in OTHER_METHODS {
+        let answer = send(method, &format!("{}{path}", promfront.url), "", &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET, POST, OPTIONS"), "{method} {path}");
+    }
+    assert_eq!(downstream.asked().len(), 0);
+}
+
+/// A path that a server would read as another is judged as that one.
+#[tokio::test]
+async fn a_question_is_judged_however_its_path_is_written() {
+    let downstream = Recorded::usual().await;
+    let yaml = "multitenancy: {enabled: true}\nblock: [{query: up, reason: it is being mended}]\n";
+    let promfront = Promfront::configured(downstream.url(), yaml);
+    for path in ["/api/v1/query%5Frange", "/api/v1//query", "/api%2Fv1/query", "/%61pi/v1/query_range"] {
+        let url = format!("{}{path}?query=up&start=1&end=2&step=1&time=1", promfront.url);
+        assert_eq!(send("GET", &url, "", &[]).await.status, 401, "{path}");
+        assert_eq!(send("GET", &url, "", &[("x-scope-orgid", "a")]).await.status, 422, "{path}");
+    }
+    assert_eq!(downstream.asked().len(), 0);
+}
 
 #[tokio::test]
 async fn writes_and_administration_are_refused_and_say_how_to_allow_them() {

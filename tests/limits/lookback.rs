@@ -82,6 +82,28 @@ async fn a_form_that_passes_whole_is_narrowed_too() {
     assert!(got.result().contains("reason=may-collide"), "{}", got.result());
 }
 
+/// A client that always posts, a server that knows the question as `GET`, and a limit that changes the question: its parameters come
+/// from the form, all of them, and what is kept is the answer to the narrowed question.
+#[tokio::test]
+async fn a_list_that_was_posted_is_narrowed_too() {
+    let prometheus = Prometheus::with_test_data().await;
+    let promfront = promfront(&prometheus);
+    let form = |start: i64| format!("match%5B%5D=odd_labels&start={start}&end={}", DATA_END - 86_400);
+    let path = "/api/v1/label/pod/values";
+    let bound = BOUND.div_euclid(60) * 60 + if BOUND % 60 == 0 { 0 } else { 60 };
+    let want = Http::new().get(&format!("{}{path}?{}", prometheus.url, form(bound))).await;
+    for _ in 0..2 {
+        let request = http::Request::post(format!("{}{path}", promfront.url))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("x-scope-orgid", "short")
+            .body(axum::body::Body::from(form(DATA_START)));
+        let got = Http::new().send(request.expect("sound")).await;
+        assert_eq!((got.status, got.text()), (want.status, want.text()), "{}", got.result());
+    }
+    let got = ask(&promfront.url, &format!("label/pod/values?{}", form(DATA_START)), &[("x-scope-orgid", "short")]).await;
+    assert_eq!((got.text(), got.result().as_ref()), (want.text(), "status=hit"), "what was kept is for both methods");
+}
+
 #[tokio::test]
 async fn nothing_is_left_of_what_lies_wholly_before() {
     let prometheus = Prometheus::with_test_data().await;

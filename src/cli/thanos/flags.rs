@@ -103,7 +103,7 @@ pub(super) const FLAGS: &[Flag] = &[
     value(
         "labels.response-cache-max-freshness",
         Means::Mapped("cache.freshness, if it is longer", |draft, text| {
-            draft.config.cache.freshness = draft.config.cache.freshness.max(go::duration(text)?);
+            draft.labels_freshness = Some(go::duration(text)?);
             Ok(())
         }),
     ),

@@ -113,6 +113,7 @@ struct Draft {
     log_format: log::Format,
     range_cache: Option<Backend>,
     labels_cache: Option<Backend>,
+    labels_freshness: Option<Duration>,
     /// What an operator should know.
     notes: Vec<String>,
 }
@@ -138,6 +139,7 @@ impl Draft {
             log_format: log::Format::Logfmt,
             range_cache: None,
             labels_cache: None,
+            labels_freshness: None,
             notes: Vec::new(),
         }
     }
@@ -164,6 +166,9 @@ impl Draft {
                 let (redis, memcached) = match backend.kind {
                     Kind::Memory(max_bytes) => {
                         cache.memory.max_bytes = max_bytes;
+                        if max_bytes == 0 {
+                            self.notes.push("nothing is kept: the cache may hold 0 bytes (max_size)".to_owned());
+                        }
                         (None, None)
                     }
                     Kind::Redis(redis) => (Some(redis), None),
@@ -174,9 +179,15 @@ impl Draft {
                 };
                 if redis.is_some() || memcached.is_some() {
                     cache.memory.max_bytes = FIRST_TIER_BYTES;
-                    cache.remote = Some(Remote { redis, memcached, ..Remote::default() });
+                    // Its address would not tell replicas apart. Thanos's own keys do not say either before which server they were made.
+                    let is_here = self.config.downstream.is_on_this_machine();
+                    let namespace = if is_here { "thanos".to_owned() } else { String::new() };
+                    cache.remote = Some(Remote { redis, memcached, namespace, ..Remote::default() });
                 }
             }
+        }
+        if let Some(freshness) = self.labels_freshness {
+            self.config.cache.freshness = self.config.cache.freshness.max(freshness);
         }
         // Thanos keeps no instant queries.
         let whole = &mut self.config.cache.whole;

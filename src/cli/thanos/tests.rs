@@ -14,7 +14,7 @@ fn draft_of(words: &[&str]) -> Result<Draft, String> {
 /// What is otherwise than in a query-frontend without flags.
 fn changed(words: &[&str]) -> String {
     let draft = draft_of(words).unwrap_or_else(|refusal| panic!("{words:?}: {refusal}"));
-    draft.config.print(crate::config::Extent::Difference)
+    draft.config.print(crate::config::Shown::Difference)
 }
 
 const PLAIN: &str = "downstream:\n  urls: [\"http://localhost:9090\"]\ncache:\n  memory:\n    max_bytes: 0\n  whole:\n    \
@@ -23,7 +23,7 @@ const PLAIN: &str = "downstream:\n  urls: [\"http://localhost:9090\"]\ncache:\n 
 #[test]
 fn without_flags_it_is_as_thanos_is() {
     let draft = draft_of(&[]).expect("nothing is wrong with nothing");
-    assert_eq!(draft.config.print(crate::config::Extent::Difference), PLAIN);
+    assert_eq!(draft.config.print(crate::config::Shown::Difference), PLAIN);
     assert_eq!((draft.serve.listen_address.as_str(), draft.serve.shutdown_timeout.as_secs()), ("0.0.0.0:10902", 120));
     assert!(draft.notes.len() == 1 && draft.notes[0].contains("nothing is kept"), "{:?}", draft.notes);
 }
@@ -75,7 +75,7 @@ cache:
 discovery:
   interval: 10s
 ";
-    assert_eq!(draft.config.print(crate::config::Extent::Difference), want);
+    assert_eq!(draft.config.print(crate::config::Shown::Difference), want);
     let notes = draft.notes.join("\n");
     assert!(notes.contains("--tracing.config: no traces") && notes.contains("max_size_items"), "{notes}");
     assert_eq!(draft.notes.len(), 2, "{notes}");
@@ -104,6 +104,11 @@ fn flags_are_mapped_where_they_mean_the_same() {
         (vec!["--query-range.response-cache-config", redis], "url: \"rediss://redis:6379/2\""),
         (vec!["--query-range.response-cache-config", redis], "ttl: 2d"),
         (vec!["--query-range.response-cache-config", sentinel], "sentinel_master: mymaster"),
+        (vec!["--query-range.response-cache-config", redis], "namespace: thanos"),
+        (
+            vec!["--labels.response-cache-max-freshness=30m", "--query-range.response-cache-max-freshness=1m"],
+            "freshness: 30m",
+        ),
         (vec!["--query-frontend.downstream-tripper-config", tripper], "max_concurrent: 7"),
         (vec!["--query-frontend.downstream-tripper-config", tripper], "insecure_skip_verify: true"),
     ] {

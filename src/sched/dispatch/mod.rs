@@ -287,7 +287,7 @@ impl Dispatcher {
                 kind,
                 format!(
                     "too many outstanding requests: {waiting} of tenant {tenant} wait already and the limit is {limit} \
-                     (sched.max_queued_per_tenant); try again later"
+                     (sched.max_queued_per_tenant, or limits.max_queued of the tenant); try again later"
                 ),
             ),
             Refused::QueueFull { limit, waiting } => ApiError::new(
