@@ -25,15 +25,17 @@ pub(super) async fn at_hangup(app: Arc<App>) {
 }
 
 /// Loads again whenever the content of the file is another than it was. Never ends.
+///
+/// The first look loads too: the file may have changed since it was read for the start.
 pub(super) async fn at_change(app: Arc<App>, file: PathBuf, interval: Duration) {
-    let mut known = content(&file).await;
+    let mut known = None;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let now = content(&file).await;
-        if now != known {
-            known = now;
+        if known != Some(now) {
+            known = Some(now);
             let _ = app.reload().await;
         }
     }
