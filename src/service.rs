@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::cache::layer::ExtentCache;
 use crate::cache::shared::SharedTier;
 use crate::cache::store;
@@ -20,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::model::time::Timestamp;
 use crate::pipeline::Pipeline;
 use crate::sched::dispatch::Dispatcher;
+use crate::sched::queue::words::QuerierId;
 use crate::whole::Wholes;
 use crate::wire::caller::Tenancy;
 
@@ -51,8 +54,8 @@ pub struct Service {
 #[derive(Clone, Debug)]
 struct Servers {
     endpoints: Arc<Endpoints>,
-    /// Held for as long as they are to work.
-    _workers: Arc<Workers>,
+    /// Held for as long as they are to pull, whoever still keeps a service of theirs.
+    workers: Arc<Mutex<Option<Workers>>>,
 }
 
 /// What outlives every configuration.
@@ -103,6 +106,25 @@ impl Service {
         })
     }
 
+    /// Another service takes over: servers that it has not taken along are given nothing more. What they have they finish, for
+    /// requests that keep this service until they are answered.
+    pub fn retire(&self, next: &Self, on: &Foundation) {
+        let Some(old) = &self.servers else { return };
+        let new = next.servers.as_ref();
+        if new.is_some_and(|new| Arc::ptr_eq(&new.workers, &old.workers)) {
+            return;
+        }
+        drop(old.workers.lock().take());
+        // The slots notice that later. One of a server that stays is of the same name as the new ones, and can't be sent away alone.
+        let names = |servers: &Servers| -> Vec<QuerierId> {
+            servers.endpoints.changed().borrow().iter().map(|endpoint| QuerierId::named(endpoint.name())).collect()
+        };
+        let stays = new.map(names).unwrap_or_default();
+        for name in names(old).iter().filter(|name| !stays.contains(name)) {
+            on.dispatcher.leaving(name);
+        }
+    }
+
     /// How long a question may take when the client does not say.
     pub fn timeout(&self) -> Duration {
         self.config.downstream.timeout
@@ -129,7 +151,7 @@ fn servers(config: &Config, dispatcher: &Arc<Dispatcher>, before: Option<&Servic
     }
     let endpoints = Arc::new(Endpoints::open(&options, &config.discovery)?);
     let workers = Workers::start(Arc::clone(&endpoints), Arc::clone(dispatcher), config.downstream.max_concurrent);
-    Ok(Some(Servers { endpoints, _workers: Arc::new(workers) }))
+    Ok(Some(Servers { endpoints, workers: Arc::new(Mutex::new(Some(workers))) }))
 }
 
 fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> Result<ExtentCache, String> {

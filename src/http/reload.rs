@@ -84,6 +84,8 @@ impl App {
         }
         let service = Service::build(config, &self.foundation, Some(&before))?;
         self.foundation.dispatcher.reconfigure(&service.config);
+        // Before anybody asks the new service: what a server of before says is not kept for the one that follows it.
+        before.retire(&service, &self.foundation);
         let before = self.replace(service);
         // What it still has to write is written, though nobody asks it any more.
         tokio::spawn(async move { before.cache.finish_writing().await });
