@@ -157,7 +157,8 @@ fn servers(config: &Config, dispatcher: &Arc<Dispatcher>, before: Option<&Servic
 fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> Result<ExtentCache, String> {
     let is_same = |before: &&Service| {
         ExtentCache::keeps_tiers(&before.config.cache, &config.cache)
-            && before.config.discovery == config.discovery
+            // Names are resolved for the shared tier alone.
+            && (config.cache.remote.is_none() || before.config.discovery == config.discovery)
             && before.config.namespace() == config.namespace()
     };
     if let Some(before) = before.filter(is_same) {
