@@ -12,15 +12,18 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::http::App;
 
-/// Loads again at each SIGHUP. Never ends.
-pub(super) async fn at_hangup(app: Arc<App>) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => return tracing::error!(%error, "can't wait for SIGHUP"),
-    };
-    while hangup.recv().await.is_some() {
-        // It is told in the log and in the metrics how it went.
-        let _ = app.reload().await;
+/// Loads again at each SIGHUP. Never ends. From the call on no SIGHUP ends the process, though nobody looks at it yet.
+pub(super) fn at_hangup(app: Arc<App>) -> impl Future<Output = ()> {
+    let hangup = signal(SignalKind::hangup());
+    async move {
+        let mut hangup = match hangup {
+            Ok(hangup) => hangup,
+            Err(error) => return tracing::error!(%error, "can't wait for SIGHUP"),
+        };
+        while hangup.recv().await.is_some() {
+            // It is told in the log and in the metrics how it went.
+            let _ = app.reload().await;
+        }
     }
 }
 
