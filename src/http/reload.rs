@@ -74,13 +74,17 @@ impl App {
         outcome
     }
 
-    fn put_in_force(&self, config: Config) -> Result<(), String> {
+    fn put_in_force(&self, mut config: Config) -> Result<(), String> {
         let before = self.service();
         if before.config == config {
             return Ok(());
         }
         for option in fixed_options(&before.config, &config) {
             tracing::warn!(option, "the option has changed, and takes a restart to be in force");
+        }
+        if before.config.downstream.mode.has_queriers() != config.downstream.mode.has_queriers() {
+            // Not half of it: with our own workers gone and no port for queriers nobody would answer.
+            config.downstream.mode = before.config.downstream.mode;
         }
         let service = Service::build(config, &self.foundation, Some(&before))?;
         self.foundation.dispatcher.reconfigure(&service.config);
