@@ -58,6 +58,14 @@ struct Servers {
     workers: Arc<Mutex<Option<Workers>>>,
 }
 
+impl Servers {
+    /// Puts slots to work, unless they were taken over and are at it.
+    fn start(&self, dispatcher: &Arc<Dispatcher>, max_concurrent: usize) {
+        let start = || Workers::start(Arc::clone(&self.endpoints), Arc::clone(dispatcher), max_concurrent);
+        self.workers.lock().get_or_insert_with(start);
+    }
+}
+
 /// What outlives every configuration.
 #[derive(Clone, Debug)]
 pub struct Foundation {
@@ -73,7 +81,7 @@ impl Service {
     pub fn build(config: Config, on: &Foundation, before: Option<&Self>) -> Result<Self, String> {
         let Foundation { dispatcher, metrics } = on;
         let tenancy = Tenancy::of(&config.multitenancy)?;
-        let servers = servers(&config, dispatcher, before)?;
+        let servers = servers(&config, before)?;
         let endpoints = servers.as_ref().map(|servers| Arc::clone(&servers.endpoints));
         let policy = Arc::new(Policy::of(&config)?);
         let judged = Arc::clone(&policy);
@@ -86,24 +94,16 @@ impl Service {
             || Arc::new(WholeAnswers::new(&config.cache.whole, cache.purger(), metrics)),
             |before| Arc::clone(&before.answers),
         );
-        Ok(Self {
-            pipeline: {
-                let (downstream, cache) = (Arc::clone(&downstream), Arc::clone(&cache));
-                Pipeline::new(&config, Arc::clone(&policy), downstream, cache, Arc::clone(metrics))?
-            },
-            wholes: {
-                let (downstream, answers) = (Arc::clone(&downstream), Arc::clone(&answers));
-                Wholes::new(&config, Arc::clone(&policy), downstream, answers, Arc::clone(metrics))?
-            },
-            tenancy,
-            policy,
-            metrics: Arc::clone(metrics),
-            downstream,
-            cache,
-            answers,
-            servers,
-            config,
-        })
+        let (asked, held) = (Arc::clone(&downstream), Arc::clone(&cache));
+        let pipeline = Pipeline::new(&config, Arc::clone(&policy), asked, held, Arc::clone(metrics))?;
+        let (asked, held) = (Arc::clone(&downstream), Arc::clone(&answers));
+        let wholes = Wholes::new(&config, Arc::clone(&policy), asked, held, Arc::clone(metrics))?;
+        // Nothing can fail any more: a server of a configuration that is refused is given nothing.
+        if let Some(servers) = &servers {
+            servers.start(dispatcher, config.downstream.max_concurrent);
+        }
+        let metrics = Arc::clone(metrics);
+        Ok(Self { pipeline, wholes, tenancy, policy, metrics, downstream, cache, answers, servers, config })
     }
 
     /// Another service takes over: servers that it has not taken along are given nothing more. What they have they finish, for
@@ -132,7 +132,7 @@ impl Service {
 }
 
 /// Servers of our own, if there are any.
-fn servers(config: &Config, dispatcher: &Arc<Dispatcher>, before: Option<&Service>) -> Result<Option<Servers>, String> {
+fn servers(config: &Config, before: Option<&Service>) -> Result<Option<Servers>, String> {
     if !config.downstream.mode.has_workers() {
         return Ok(None);
     }
@@ -150,8 +150,7 @@ fn servers(config: &Config, dispatcher: &Arc<Dispatcher>, before: Option<&Servic
         options.forward_headers.push(config.multitenancy.header.clone());
     }
     let endpoints = Arc::new(Endpoints::open(&options, &config.discovery)?);
-    let workers = Workers::start(Arc::clone(&endpoints), Arc::clone(dispatcher), config.downstream.max_concurrent);
-    Ok(Some(Servers { endpoints, workers: Arc::new(Mutex::new(Some(workers))) }))
+    Ok(Some(Servers { endpoints, workers: Arc::default() }))
 }
 
 fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> Result<ExtentCache, String> {
