@@ -73,9 +73,9 @@ fn labels() -> String {
     format!("labels?match[]=up&start={}&end={}", crate::support::DATA_START, crate::support::DATA_START + 7200)
 }
 
-/// Another size is another cache, which begins empty; none at all keeps nothing; the answers are right all the while.
+/// Another size or lifetime is another cache, which begins empty; none at all keeps nothing; the answers are right all the while.
 #[tokio::test]
-async fn another_size_of_memory_begins_empty() {
+async fn another_size_or_lifetime_begins_empty() {
     let (prometheus, truth, rig) = world("").await;
     let question = range("sum by (job) (up)", 72, "600");
     assert_eq!(status(&rig, &truth, &question).await, "miss");
@@ -90,6 +90,9 @@ async fn another_size_of_memory_begins_empty() {
         let held = rig.promfront.metrics().await.sum("promfront_cache_size_bytes", &[]);
         assert_eq!(held > 0.5, size != "0", "{size}: {held}");
     }
+    // A shorter lifetime is obeyed at once: what may be older than it begins empty too.
+    rig.reload(&before(&prometheus.url, "cache: {ttl: 1h}")).await;
+    assert_eq!([status(&rig, &truth, &question).await, status(&rig, &truth, &question).await], ["miss", "hit"]);
     // What is too small for it is not kept, and not wrong.
     rig.reload(&before(&prometheus.url, "cache: {memory: {max_bytes: 1KiB}}")).await;
     for _ in 0..2 {

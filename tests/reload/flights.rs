@@ -149,3 +149,24 @@ async fn a_server_more_or_less() {
         .await;
     }
 }
+
+/// What waits is never given to the servers of a file that is refused, however late it turns out that it is.
+#[tokio::test]
+async fn servers_of_a_refused_file_are_given_nothing() {
+    let (old, new) = (gated("old").await, server("new").await);
+    let rig = Rig::start(&one_slot(&old.url, ""));
+    let running = rig.asking("query?query=running", &[]);
+    old.until_asked(1).await;
+    let waiting: Vec<_> = (0..5).map(|i| rig.asking(&format!("query?query=waits{i}"), &[])).collect();
+    rig.until_queued("anonymous", 5, 1).await;
+    for _ in 0..50 {
+        let said =
+            rig.refused(&before(&new.url, "cache: {remote: {redis: {url: 'rediss://a', ca_file: /no/such/ca}}}")).await;
+        assert!(said.contains("/no/such/ca"), "{said}");
+    }
+    assert_eq!(new.asked(), 0);
+    old.open_gate();
+    for answer in waiting.into_iter().chain([running]) {
+        assert_eq!(answer.await.expect("no panic").body, words_of("old"));
+    }
+}

@@ -236,3 +236,22 @@ async fn a_listener_is_told_about_and_stays_what_it_was() {
     let log = rig.promfront.log();
     assert!(!log.iter().any(|line| line.contains("queriers may connect")), "{log:#?}");
 }
+
+/// Queriers can't connect where nobody listens: with all else of the file in force, the servers go on answering.
+#[tokio::test]
+async fn another_mode_is_told_about_and_somebody_still_answers() {
+    let (a, b) = (server("a").await, server("b").await);
+    let rig = Rig::start(&before(&a.url, ""));
+    for mode in ["pull", "both"] {
+        for (server, name) in [(&b, "b"), (&a, "a")] {
+            let url = &server.url;
+            let yaml = format!(
+                "downstream: {{urls: [\"{url}\"], mode: {mode}}}\nsched: {{grpc_listen_address: '127.0.0.1:0', max_wait_for_querier: 1s}}\n"
+            );
+            rig.reload(&yaml).await;
+            let answer = rig.ask("query?query=up", &[]).await;
+            assert_eq!(answer.body, words_of(name), "{mode}: {}", answer.text());
+        }
+        assert!(rig.promfront.log().iter().any(|line| line.contains("downstream.mode")), "{mode}");
+    }
+}

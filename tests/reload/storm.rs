@@ -65,7 +65,10 @@ fn file(number: usize, urls: [&str; 2], random: &mut Random) -> (String, bool) {
     }
     let broken = match random.below(5) {
         // Cut in the middle of a bracket, as by a full disk.
-        0 => sound[..=random.below(sound.find('}').expect("it is there"))].to_owned(),
+        0 => {
+            let [open, close] = ['{', '}'].map(|sign| sound.find(sign).expect("it is there"));
+            sound[..=open + random.below(close - open)].to_owned()
+        }
         1 => sound + "nothing: {}\n",
         2 => sound + "limits: {max_points: many}\n",
         3 => sound.replace("http://", "ftp://"),
