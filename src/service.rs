@@ -10,7 +10,7 @@ use crate::cache::layer::ExtentCache;
 use crate::cache::shared::SharedTier;
 use crate::cache::store;
 use crate::cache::whole::WholeAnswers;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::downstream::fetch::Downstream;
 use crate::downstream::pool::Pool;
 use crate::limits::Policy;
@@ -112,7 +112,13 @@ fn servers(
     before: Option<&Service>,
 ) -> Result<(Arc<Dispatcher>, Option<Arc<Pool>>), String> {
     let is_same = |before: &&Service| {
-        before.config.downstream == config.downstream
+        let was = config::Downstream {
+            // Who asks reads these, not who answers.
+            timeout: config.downstream.timeout,
+            allow_writes: config.downstream.allow_writes,
+            ..before.config.downstream.clone()
+        };
+        was == config.downstream
             && before.config.discovery == config.discovery
             && before.config.multitenancy == config.multitenancy
     };
@@ -131,7 +137,8 @@ fn servers(
 fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> Result<ExtentCache, String> {
     let is_same = |before: &&Service| {
         ExtentCache::keeps_tiers(&before.config.cache, &config.cache)
-            && before.config.discovery == config.discovery
+            // Names are resolved for the shared tier alone.
+            && (config.cache.remote.is_none() || before.config.discovery == config.discovery)
             && before.config.namespace() == config.namespace()
             && before.config.multitenancy == config.multitenancy
     };

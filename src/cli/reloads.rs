@@ -12,28 +12,33 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::http::App;
 
-/// Loads again at each SIGHUP. Never ends.
-pub(super) async fn at_hangup(app: Arc<App>) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => return tracing::error!(%error, "can't wait for SIGHUP"),
-    };
-    while hangup.recv().await.is_some() {
-        // It is told in the log and in the metrics how it went.
-        let _ = app.reload().await;
+/// Loads again at each SIGHUP. Never ends. From the call on no SIGHUP ends the process, though nobody looks at it yet.
+pub(super) fn at_hangup(app: Arc<App>) -> impl Future<Output = ()> {
+    let hangup = signal(SignalKind::hangup());
+    async move {
+        let mut hangup = match hangup {
+            Ok(hangup) => hangup,
+            Err(error) => return tracing::error!(%error, "can't wait for SIGHUP"),
+        };
+        while hangup.recv().await.is_some() {
+            // It is told in the log and in the metrics how it went.
+            let _ = app.reload().await;
+        }
     }
 }
 
 /// Loads again whenever the content of the file is another than it was. Never ends.
+///
+/// The first look loads too: the file may have changed since it was read for the start.
 pub(super) async fn at_change(app: Arc<App>, file: PathBuf, interval: Duration) {
-    let mut known = content(&file).await;
+    let mut known = None;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let now = content(&file).await;
-        if now != known {
-            known = now;
+        if known != Some(now) {
+            known = Some(now);
             let _ = app.reload().await;
         }
     }

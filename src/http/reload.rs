@@ -74,17 +74,17 @@ impl App {
         outcome
     }
 
-    fn put_in_force(&self, config: Config) -> Result<(), String> {
+    fn put_in_force(&self, mut config: Config) -> Result<(), String> {
         let before = self.service();
         if before.config == config {
             return Ok(());
         }
-        if before.config.downstream.mode.has_queriers() != config.downstream.mode.has_queriers() {
-            let problem = "downstream.mode: whether queriers may connect is decided at the start; restart to change it";
-            return Err(problem.to_owned());
-        }
         for option in fixed_options(&before.config, &config) {
             tracing::warn!(option, "the option has changed, and takes a restart to be in force");
+        }
+        if before.config.downstream.mode.has_queriers() != config.downstream.mode.has_queriers() {
+            // Not half of it: with our own workers gone and no port for queriers nobody would answer.
+            config.downstream.mode = before.config.downstream.mode;
         }
         let service = Service::build(config, &self.metrics, Some(&before))?;
         service.start(Some(&before));
@@ -111,6 +111,7 @@ fn fixed_options(before: &Config, now: &Config) -> Vec<&'static str> {
         ("sched.grpc_max_message_bytes", was.grpc_max_message_bytes != is.grpc_max_message_bytes),
         ("sched.querier_path_prefix", was.querier_path_prefix != is.querier_path_prefix),
         ("sched.querier_stats", was.querier_stats != is.querier_stats),
+        ("downstream.mode", before.downstream.mode.has_queriers() != now.downstream.mode.has_queriers()),
     ];
     changed.into_iter().filter_map(|(option, has_changed)| has_changed.then_some(option)).collect()
 }

@@ -100,8 +100,9 @@ async fn a_list_that_was_posted_is_narrowed_too() {
         let got = Http::new().send(request.expect("sound")).await;
         assert_eq!((got.status, got.text()), (want.status, want.text()), "{}", got.result());
     }
-    let got = ask(&promfront.url, &format!("label/pod/values?{}", form(DATA_START)), &[("x-scope-orgid", "short")]).await;
-    assert_eq!((got.text(), got.result().as_ref()), (want.text(), "status=hit"), "what was kept is for both methods");
+    let got =
+        ask(&promfront.url, &format!("label/pod/values?{}", form(DATA_START)), &[("x-scope-orgid", "short")]).await;
+    assert_eq!((got.text(), got.result()), (want.text(), "status=hit"), "what was kept is for both methods");
 }
 
 #[tokio::test]

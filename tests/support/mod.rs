@@ -265,6 +265,21 @@ impl Promfront {
         Self::running(folder, command)
     }
 
+    /// With a configuration file of the test's own, which says everything and may change.
+    pub fn of_file(file: &Path, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_promfront"));
+        command.arg(format!("--config.file={}", file.display())).arg("--web.listen-address=127.0.0.1:0");
+        prepare(&mut command);
+        Self::running(Folder::new("promfront"), command)
+    }
+
+    /// With flags alone.
+    pub fn of_flags(flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_promfront"));
+        command.arg("--web.listen-address=127.0.0.1:0").args(flags);
+        Self::running(Folder::new("promfront"), command)
+    }
+
     /// With the flags of Thanos's query-frontend.
     pub fn as_thanos(downstream: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_promfront"));
@@ -303,6 +318,11 @@ impl Promfront {
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Tells it to load its configuration again.
+    pub fn hang_up(&self) {
+        self.process.signal("HUP");
     }
 
     /// The id of the process.
