@@ -354,7 +354,6 @@ async fn everything_else_passes_through() {
         ("OPTIONS", "/api/v1/query_range"),
         ("HEAD", "/api/v1/query_range"),
         ("PUT", "/api/v1/query_range"),
-        ("DELETE", "/api/v1/series"),
         ("OPTIONS", "/api/v1/labels"),
     ] {
         let ask = async |url: &str| {

@@ -43,7 +43,7 @@ pub(super) async fn answer(
             if is_question {
                 question(service, endpoint, request, began).await
             } else {
-                Ok((reply::not_allowed("GET, POST, OPTIONS"), Verdict::new(Status::Error, "bad_data")))
+                Ok((reply::not_allowed("GET, OPTIONS, POST"), Verdict::new(Status::Error, "bad_data")))
             }
         }
         _ if !is_read && !allows_writes(service) => Err(refusal_of(&request)),

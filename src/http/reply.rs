@@ -15,7 +15,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::downstream::fetch::Answer;
-use crate::error::{ApiError, ErrorKind};
+use crate::error::ApiError;
 use crate::model::whole::{Packing, WholeAnswer};
 use crate::verdict::Verdict;
 
@@ -170,11 +170,17 @@ pub(super) fn error(error: &ApiError) -> Response {
     response
 }
 
-/// Another method is meant.
+/// Another method is meant: Prometheus's own words.
 pub(super) fn not_allowed(allowed: &'static str) -> Response {
-    let mut response = error(&ApiError::new(ErrorKind::BadData, format!("the method is not allowed; use {allowed}")));
+    let mut response = Response::new(Body::from("Method Not Allowed\n"));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    for (name, value) in [
+        (header::ALLOW, allowed),
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -19,7 +19,6 @@ async fn who_runs_stays_and_who_comes_goes_to_the_next() {
     for _ in 0..3 {
         assert_eq!(&rig.ask("query?query=up", &[]).await.body[..], words_of("new"));
     }
-    rig.until_queued("anonymous", 0, 1).await;
     old.open_gate();
     let answer = running.await.expect("no panic");
     assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &words_of("old")[..]));
@@ -33,9 +32,9 @@ async fn who_runs_stays_and_who_comes_goes_to_the_next() {
     .await;
 }
 
-/// What waits is given to the next server, while the old one still has what it has.
+/// What waits is answered by the server that it was asked of, so that no answer comes from another one; whoever comes goes to the next.
 #[tokio::test]
-async fn who_waits_is_given_to_the_next() {
+async fn who_waits_is_answered_by_whom_he_asked() {
     let (old, new) = (gated("old").await, server("new").await);
     let rig = Rig::start(&one_slot(&old.url, ""));
     let running = rig.asking("query?query=running", &[]);
@@ -48,15 +47,16 @@ async fn who_waits_is_given_to_the_next() {
     rig.reload(&one_slot(&old.url, "limits: {max_points: 12000}")).await;
     rig.until_queued("anonymous", 5, 1).await;
     rig.reload(&one_slot(&new.url, "")).await;
-    for answer in waiting {
-        assert_eq!(&answer.await.expect("no panic").body[..], words_of("new"));
-    }
+    assert_eq!(&rig.ask("query?query=up", &[]).await.body[..], words_of("new"));
     old.open_gate();
+    for answer in waiting {
+        assert_eq!(&answer.await.expect("no panic").body[..], words_of("old"));
+    }
     assert_eq!(&running.await.expect("no panic").body[..], words_of("old"));
-    assert_eq!((old.asked(), new.asked()), (1, 5));
+    assert_eq!((old.asked(), new.asked()), (6, 1));
 }
 
-/// The parts of a range query that wait while the servers change are asked of the next ones; the answer is whole.
+/// The parts of a range query that wait while the servers change are asked of those that have the first: no answer is of two servers.
 #[tokio::test]
 async fn a_range_query_survives_between_its_parts() {
     let answers = |asked: &crate::support::scripted::Asked| {
@@ -80,12 +80,11 @@ async fn a_range_query_survives_between_its_parts() {
     old.until_asked(1).await;
     rig.until_queued("anonymous", 3, 1).await;
     rig.reload(&one_slot(&new.url, "limits: {max_query_length: 1h}")).await;
-    new.until_asked(3).await;
     old.open_gate();
     let answer = running.await.expect("no panic");
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.text());
     let values = answer.json()["data"]["result"][0]["values"].as_array().expect("points").len();
-    assert_eq!((values, old.asked(), new.asked()), (96, 1, 3));
+    assert_eq!((values, old.asked(), new.asked()), (96, 4, 0));
     assert_eq!(rig.ask(&question, &[]).await.status.as_u16(), 422, "the next one is judged by what holds now");
 }
 
