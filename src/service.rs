@@ -103,7 +103,7 @@ impl Service {
             servers.start(dispatcher, config.downstream.max_concurrent);
         }
         let metrics = Arc::clone(metrics);
-        Ok(Self { pipeline, wholes, tenancy, policy, metrics, downstream, cache, answers, servers, config })
+        Ok(Self { config, pipeline, wholes, downstream, cache, answers, policy, tenancy, metrics, servers })
     }
 
     /// Another service takes over: servers that it has not taken along are given nothing more. What they have they finish, for
