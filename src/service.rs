@@ -62,24 +62,12 @@ impl Service {
             || Arc::new(WholeAnswers::new(&config.cache.whole, cache.purger(), metrics)),
             |before| Arc::clone(&before.answers),
         );
-        Ok(Self {
-            pipeline: {
-                let (downstream, cache) = (Arc::clone(&downstream), Arc::clone(&cache));
-                Pipeline::new(&config, Arc::clone(&policy), downstream, cache, Arc::clone(metrics))?
-            },
-            wholes: {
-                let (downstream, answers) = (Arc::clone(&downstream), Arc::clone(&answers));
-                Wholes::new(&config, Arc::clone(&policy), downstream, answers, Arc::clone(metrics))?
-            },
-            tenancy,
-            policy,
-            metrics: Arc::clone(metrics),
-            downstream,
-            cache,
-            answers,
-            pool,
-            config,
-        })
+        let (asked, held) = (Arc::clone(&downstream), Arc::clone(&cache));
+        let pipeline = Pipeline::new(&config, Arc::clone(&policy), asked, held, Arc::clone(metrics))?;
+        let (asked, held) = (Arc::clone(&downstream), Arc::clone(&answers));
+        let wholes = Wholes::new(&config, Arc::clone(&policy), asked, held, Arc::clone(metrics))?;
+        let metrics = Arc::clone(metrics);
+        Ok(Self { config, pipeline, wholes, downstream, cache, answers, policy, tenancy, metrics, pool })
     }
 
     /// Puts it in force, in the place of what was before.

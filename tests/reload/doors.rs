@@ -72,7 +72,7 @@ async fn a_refused_file_changes_nothing_and_its_reason_is_told() {
         assert_eq!((last.is_success, last.success_at), (false, began.success_at), "{rest}");
         let answer = rig.ask("query?query=up", &[]).await;
         assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &words_of("a")[..]), "{rest}: {}", answer.text());
-        assert!(rig.promfront.log().iter().any(|line| line.contains("level=ERROR")), "it is logged");
+        until("it is logged", async || rig.promfront.log().iter().any(|line| line.contains("level=ERROR"))).await;
     }
     let said = rig.refused("downstream: {urls: ['https://a:1'], tls: {ca_file: /no/such/ca}}\n").await;
     assert!(said.contains("/no/such/ca"), "{said}");
@@ -151,8 +151,8 @@ async fn a_reloader_that_signals_sees_each_reload() {
     rig.promfront.hang_up();
     rig.until_last(false).await;
     assert_eq!(rig.last().await.success_at, previous.success_at);
-    let log = rig.promfront.log();
-    assert!(log.iter().any(|line| line.contains("max_query_bites")), "the reason is in the log: {log:?}");
+    until("the reason is logged", async || rig.promfront.log().iter().any(|line| line.contains("max_query_bites")))
+        .await;
     assert_eq!(rig.ask("query?query=up", &[]).await.status.as_u16(), 400, "the last sound one holds");
 }
 
