@@ -1,4 +1,4 @@
-//! What became of a range query: the one vocabulary of `X-Promfront-Result`, the metrics and the log.
+//! What became of a question: the one vocabulary of `X-Promfront-Result`, the metrics and the log.
 
 use std::time::Duration;
 

@@ -42,7 +42,7 @@ options! {
         max_queriers: MaxQueriers = MaxQueriers(ShardSize::All);
         /// Parts of one query in flight at the same time.
         max_parallelism: usize = 14, bounds::count;
-        /// The decoded bodies of the answers to the parts of one query, together.
+        /// The answer to one question, before and after unpacking; of a range query that is cut, the answers to its parts together.
         max_response_bytes: u64 as Size = 1 << 30, bounds::response;
     }
 

@@ -1,4 +1,5 @@
-//! Asks whoever is downstream: range parts are collected under a bound, everything else is streamed.
+//! Asks whoever is downstream: range parts are collected under a bound, what is not collected is streamed. (`whole.rs` collects answers as
+//! they came.)
 //!
 //! What asks the query API waits in the fair queue, and whoever pulls it answers it. What does not (pages, writes, the server's
 //! own administration) goes past the queue to a server of ours. What comes back is never trusted with memory: a body is

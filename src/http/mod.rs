@@ -1,4 +1,4 @@
-//! The door: promfront's own pages, range queries, and everything else, which belongs to the downstream.
+//! The door: promfront's own pages, the API endpoint by endpoint, and everything else, which belongs to the downstream.
 
 mod context;
 pub mod cors;

@@ -34,7 +34,7 @@ fn check_bytes(tenants: &Tenants, tenant: &TenantId, length: usize) -> Result<()
     Err(ApiError::new(ErrorKind::BadData, message))
 }
 
-/// Refuses a range that is too long: of a range query, or of any other question that has one.
+/// Refuses a range that is too long.
 pub fn check_length(tenants: &Tenants, tenant: &TenantId, length: Duration) -> Result<(), ApiError> {
     let limit = tenants.limits_of(tenant).max_query_length;
     if limit.is_zero() || length <= limit {

@@ -1,4 +1,4 @@
-//! Who asks: what a client says about itself decides with whom it takes turns, and never what it gets.
+//! Who asks: whose the request is, and what the client says about itself, which decides with whom it takes turns.
 
 use http::HeaderMap;
 use http::header::{self, HeaderName};
