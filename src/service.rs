@@ -129,6 +129,7 @@ fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> R
             && (config.cache.remote.is_none() || before.config.discovery == config.discovery)
             && before.config.namespace() == config.namespace()
             && before.config.multitenancy == config.multitenancy
+            && asks_alike(&before.config.downstream, &config.downstream)
     };
     if let Some(before) = before.filter(is_same) {
         return Ok(before.cache.with_options(&config.cache));
@@ -138,6 +139,13 @@ fn cache(config: &Config, metrics: &Arc<Metrics>, before: Option<&Service>) -> R
         cache.purger().learn_from(before.cache.purger(), Timestamp::now());
     }
     Ok(cache)
+}
+
+/// Whether servers take two configurations for one client: others may be shown other data.
+fn asks_alike(one: &config::Downstream, other: &config::Downstream) -> bool {
+    one.basic_auth == other.basic_auth
+        && one.bearer_token_file == other.bearer_token_file
+        && one.forward_headers == other.forward_headers
 }
 
 /// The shared tier, if one is configured.
