@@ -3,12 +3,13 @@
 CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test tools demo-tools build lint bench
+.PHONY: help demo test tools demo-tools build lint bench stages
 
 help:
 	@echo "make demo    what promfront does to a dashboard, on this machine (ARGS=--once ends by itself)"
 	@echo "make test    the whole test suite, from nothing"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   what an answer costs, beside nginx and Prometheus (ARGS=--help; EXTRA=name=url=pid for another proxy)"
+	@echo "make stages  what each stage costs on one core"
 	@echo "make build   target/release/promfront"
 
 demo: demo-tools build
@@ -31,5 +32,8 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- --deny warnings
 
-bench:
+bench: build
+	python3 benches/harness.py --promfront $(TARGET)/release/promfront --data $(TARGET)/bench-data $(addprefix --extra ,$(EXTRA)) $(ARGS)
+
+stages:
 	$(CARGO) bench --locked

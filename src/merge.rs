@@ -24,19 +24,37 @@ pub fn merge_series<'p>(pieces: &'p [Piece], mut emit: impl FnMut(&MergedSeries<
     );
     let mut cursors: Vec<PieceCursor<'p>> = pieces.iter().map(PieceCursor::new).collect();
     let mut merged = MergedSeries { metric: b"", floats: Vec::new(), histograms: Vec::new() };
-    while let Some(metric) = cursors.iter().filter_map(PieceCursor::metric).min_by(|a, b| compare_metrics(a, b)) {
+    let mut holders = Vec::new();
+    while let Some(metric) = least(&cursors, &mut holders) {
         merged.metric = metric;
         merged.floats.clear();
         merged.histograms.clear();
-        for cursor in &mut cursors {
-            if cursor.metric().is_some_and(|other| compare_metrics(metric, other) == Ordering::Equal) {
-                cursor.take_into(&mut merged);
-            }
+        for &holder in &holders {
+            cursors[holder].take_into(&mut merged);
         }
         if !merged.floats.is_empty() || !merged.histograms.is_empty() {
             emit(&merged);
         }
     }
+}
+
+/// The least of the series that come next, and which cursors stand at it, in order.
+fn least<'p>(cursors: &[PieceCursor<'p>], holders: &mut Vec<usize>) -> Option<&'p [u8]> {
+    let mut least: Option<&[u8]> = None;
+    holders.clear();
+    for (i, cursor) in cursors.iter().enumerate() {
+        let Some(metric) = cursor.metric() else { continue };
+        match least.map_or(Ordering::Less, |least| compare_metrics(metric, least)) {
+            Ordering::Less => {
+                least = Some(metric);
+                holders.clear();
+                holders.push(i);
+            }
+            Ordering::Equal => holders.push(i),
+            Ordering::Greater => {}
+        }
+    }
+    least
 }
 
 /// The place in one piece's list of series.
