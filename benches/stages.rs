@@ -1,6 +1,6 @@
 //! What each stage of a range query costs, on one core, on text like a server's.
 //!
-//! Figures and what they mean: `README.md` beside this file. `make bench` runs it.
+//! Figures and what they mean: `README.md` beside this file. `make stages` runs it.
 
 use std::fmt::Write;
 use std::sync::Arc;
