@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Method};
 
 use crate::model::grid::StepGrid;
@@ -95,4 +96,12 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
+}
+
+impl Outgoing {
+    /// The client's request, with these headers and this body.
+    pub fn of(head: &Parts, headers: HeaderMap, body: Bytes) -> Self {
+        let query = head.uri.query().unwrap_or_default().to_owned();
+        Self { method: head.method.clone(), path: head.uri.path().to_owned(), query, headers, body }
+    }
 }

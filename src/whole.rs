@@ -99,9 +99,9 @@ struct FlightKey {
 /// What is decided about a question before it is asked.
 struct Plan {
     identity: Identity,
+    past_cache: Option<PastCache>,
     facts: Option<Result<Facts, Opaque>>,
     term: Result<Term, &'static str>,
-    past_cache: Option<PastCache>,
 }
 
 impl Wholes {
@@ -127,22 +127,21 @@ impl Wholes {
 
     /// Answers a question.
     pub async fn answer(&self, mut question: Question) -> Answered {
-        let facts = matches!(question.endpoint, Endpoint::Instant).then(|| promql::read(question.params.get("query")));
         // What lies too far back is left out.
-        match self.narrow(&mut question, facts.as_ref()) {
+        match self.narrow(&mut question) {
             Narrowed::Asked => {}
             Narrowed::Empty(body) => return (Ok(Arc::new(empty(body))), Verdict::new(Status::Bypass, "lookback")),
             Narrowed::Refused(error) => return (Err(error), Verdict::new(Status::Error, "limit")),
         }
-        let plan = self.plan(&question, facts);
-        let bypass = plan.past_cache;
-        // What is held.
-        if plan.term.is_ok()
-            && bypass.is_none()
-            && let Some(answer) = self.answers.get(&plan.identity, question.context.now)
+        // What is held. Only what may be kept is, so its text need not be read again.
+        let identity = self.identity(&question);
+        let bypass = self.past_cache(&question);
+        if bypass.is_none()
+            && let Some(answer) = self.answers.get(&identity, question.context.now)
         {
             return (Ok(answer), Verdict::new(Status::Hit, ""));
         }
+        let plan = self.plan(&question, identity, bypass);
         let (mut status, reason) = match (bypass, plan.term) {
             (Some(bypass), _) => (Status::Bypass, bypass.as_str()),
             (None, Ok(_)) => (Status::Miss, "absent"),
@@ -183,13 +182,17 @@ impl Wholes {
     }
 
     /// Applies the limit on how far back a tenant may ask.
-    fn narrow(&self, question: &mut Question, facts: Option<&Result<Facts, Opaque>>) -> Narrowed {
+    fn narrow(&self, question: &mut Question) -> Narrowed {
         let Question { endpoint, params, context, .. } = question;
         let (tenants, tenant) = (&self.limits.tenants, &context.tenant);
+        let bound = lookback::bound(tenants, tenant, context.now);
+        if bound.is_none() {
+            return Narrowed::Asked;
+        }
         match endpoint {
             Endpoint::Instant => {
-                let facts = facts.and_then(|facts| facts.as_ref().ok());
-                match lookback::instant((tenants, tenant), facts, params.get("time"), context.now) {
+                let facts = promql::read(params.get("query")).ok();
+                match lookback::instant((tenants, tenant), facts.as_ref(), params.get("time"), context.now) {
                     lookback::Instant::AsItIs => Narrowed::Asked,
                     lookback::Instant::Empty(kind) => Narrowed::Empty(format!(
                         r#"{{"status":"success","data":{{"resultType":"{}","result":[]}}}}"#,
@@ -199,7 +202,6 @@ impl Wholes {
                 }
             }
             Endpoint::Listing | Endpoint::Exemplars => {
-                let bound = lookback::bound(tenants, tenant, context.now);
                 match lookback::window(params.get("start"), params.get("end"), bound) {
                     lookback::Window::AsItIs => Narrowed::Asked,
                     lookback::Window::From(start) => {
@@ -213,15 +215,23 @@ impl Wholes {
         }
     }
 
-    fn plan(&self, question: &Question, facts: Option<Result<Facts, Opaque>>) -> Plan {
-        let Question { endpoint, params, outgoing, context, .. } = question;
+    fn identity(&self, question: &Question) -> Identity {
+        let Question { params, outgoing, context, .. } = question;
         let headers: Vec<_> = self.key_headers.of(&outgoing.headers).collect();
         let scope = (self.namespace.as_str(), &context.tenant, outgoing.path.as_str());
-        let identity = Identity::of_whole(scope, params, &headers);
+        Identity::of_whole(scope, params, &headers)
+    }
+
+    fn past_cache(&self, question: &Question) -> Option<PastCache> {
+        let Question { params, outgoing, context, .. } = question;
+        PastCache::of(&outgoing.headers, params.get("query"), context.caller, self.limits.caches_alerts)
+    }
+
+    fn plan(&self, question: &Question, identity: Identity, past_cache: Option<PastCache>) -> Plan {
+        let Question { endpoint, params, context, .. } = question;
+        let facts = matches!(endpoint, Endpoint::Instant).then(|| promql::read(params.get("query")));
         let term = self.terms.term(*endpoint, params, facts.as_ref(), context.now);
-        let caches_alerts = self.limits.caches_alerts;
-        let past_cache = PastCache::of(&outgoing.headers, params.get("query"), context.caller, caches_alerts);
-        Plan { identity, facts, term, past_cache }
+        Plan { identity, past_cache, facts, term }
     }
 
     fn flight(&self, question: &Question, plan: &Plan) -> Flight {

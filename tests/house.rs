@@ -28,7 +28,7 @@ const FLOORS: [(&str, &[&str]); 10] = [
             "sched/budget.rs",
         ],
     ),
-    ("surroundings", &["metrics.rs", "tls.rs", "discovery.rs"]),
+    ("surroundings", &["metrics/", "tls.rs", "discovery.rs"]),
     ("the queue at work", &["sched/dispatch/"]),
     (
         "adapters",

@@ -159,13 +159,7 @@ impl Downstream {
     ) -> Result<Response<AnyBody>, ApiError> {
         let mut headers = forwarded(&head.headers);
         headers.remove(header::CONTENT_LENGTH);
-        let outgoing = Outgoing {
-            method: head.method.clone(),
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or_default().to_owned(),
-            headers,
-            body,
-        };
+        let outgoing = Outgoing::of(head, headers, body);
         self.dispatcher.ask(Submission { outgoing, deadline, standing }).await
     }
 

@@ -194,7 +194,7 @@ async fn pass_through(app: &App, request: Request) -> Response {
     }
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !is_read && !service.config.downstream.allow_writes {
-        return reply::error(&query::told(request.method(), request.uri()));
+        return reply::error(&query::refusal(request.method(), request.uri()));
     }
     match service.downstream.forward(request).await {
         Ok(response) => response,

@@ -37,7 +37,7 @@ pub(super) async fn answer(
     let is_question = matches!(*request.method(), Method::GET | Method::POST);
     let is_read = is_question || *request.method() == Method::HEAD;
     let answered = match endpoint {
-        Endpoint::Write | Endpoint::Admin if !allows_writes(service) => Err(refusal_of(&request)),
+        Endpoint::Write | Endpoint::Admin if !allows_writes(service) => Err(refusal(request.method(), request.uri())),
         Endpoint::State if is_question => question(service, endpoint, request, began).await,
         endpoint if endpoint.waits_in_queue() => {
             if is_question {
@@ -46,7 +46,7 @@ pub(super) async fn answer(
                 Ok((reply::not_allowed("GET, OPTIONS, POST"), Verdict::new(Status::Error, "bad_data")))
             }
         }
-        _ if !is_read && !allows_writes(service) => Err(refusal_of(&request)),
+        _ if !is_read && !allows_writes(service) => Err(refusal(request.method(), request.uri())),
         _ => stream(service, endpoint, request, began).await,
     };
     let (response, verdict) = answered.unwrap_or_else(|error| {
@@ -73,7 +73,7 @@ async fn question(service: &Service, endpoint: Endpoint, request: Request, began
     }
     let Some(mut params) = params else {
         if endpoint == Endpoint::State && head.method == Method::POST && !allows_writes(service) {
-            return Err(refusal(&head));
+            return Err(refusal(&head.method, &head.uri));
         }
         if matches!(endpoint, Endpoint::Instant | Endpoint::Listing | Endpoint::Exemplars) {
             let bytes = head.uri.query().unwrap_or_default().len() + body.len();
@@ -96,14 +96,7 @@ async fn question(service: &Service, endpoint: Endpoint, request: Request, began
     if head.method == Method::POST {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     }
-    let outgoing = Outgoing {
-        method: head.method.clone(),
-        path: head.uri.path().to_owned(),
-        query: head.uri.query().unwrap_or_default().to_owned(),
-        headers,
-        body,
-    };
-    let question = Question { endpoint, params, outgoing, context };
+    let question = Question { endpoint, params, outgoing: Outgoing::of(&head, headers, body), context };
     let (answer, verdict) = service.wholes.answer(question).await;
     let response = match answer {
         Ok(answer) => reply::whole(&head.headers, &answer),
@@ -185,16 +178,8 @@ fn allows_writes(service: &Service) -> bool {
     service.config.downstream.allow_writes
 }
 
-fn refusal_of(request: &Request) -> ApiError {
-    told(request.method(), request.uri())
-}
-
-fn refusal(head: &Parts) -> ApiError {
-    told(&head.method, &head.uri)
-}
-
 /// What is said to who would write.
-pub(super) fn told(method: &Method, uri: &Uri) -> ApiError {
+pub(super) fn refusal(method: &Method, uri: &Uri) -> ApiError {
     let message = format!(
         "{method} {} is not passed on: promfront stands before the server for reading only; send it to the server itself, or \
          set downstream.allow_writes to have writes and administration passed on",

@@ -3,10 +3,11 @@
 //! Label values come from closed lists of ours, so no client can grow the table; tenants' names alone come from requests, and
 //! at most a hundred of them are shown.
 
-use std::fmt::Write;
+mod labels;
+mod queue;
+
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,138 +15,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use crate::sched::queue::snapshot::{Snapshot, TenantCounts};
-use crate::sched::queue::words::Lane;
-
-/// A word from one of our closed lists, as a label value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Word(pub &'static str);
-
-impl EncodeLabelValue for Word {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder.write_str(self.0)
-    }
-}
-
-/// `status` and `reason` of an answer, the words of `X-Promfront-Result`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultLabels {
-    /// `hit`, `phit`, `miss`, `coalesced`, `bypass` or `error`.
-    pub status: Word,
-    /// Why it was not a hit; empty for one.
-    pub reason: Word,
-}
-
-/// What became of a question whose answer is taken whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct WholeLabels {
-    /// `query`, `listing`, `fact`, `state` …
-    pub endpoint: Word,
-    /// As in [`ResultLabels`].
-    pub status: Word,
-    /// Why it was not a hit; empty for one.
-    pub reason: Word,
-}
-
-/// Which of our handlers answered, and with what code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct HandlerLabels {
-    /// `query_range`, `api` or `other`; our own pages are not counted.
-    pub handler: Word,
-    /// The status code.
-    pub code: u16,
-}
-
-/// Why something was done or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabels {
-    /// A word from a closed list.
-    pub reason: Word,
-}
-
-/// What came of a lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OutcomeLabels {
-    /// `memory` or `remote`.
-    pub tier: Word,
-    /// `hit`, `partial` or `miss`.
-    pub outcome: Word,
-}
-
-/// Why a tier did not have what was wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct MissLabels {
-    /// `memory` or `remote`.
-    pub tier: Word,
-    /// A word from a closed list.
-    pub reason: Word,
-}
-
-/// Reading or writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OperationLabels {
-    /// `read` or `write`.
-    pub operation: Word,
-}
-
-/// What became of something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultOf {
-    /// A word from a closed list.
-    pub result: Word,
-}
-
-/// Which server of the shared tier: an address from the configuration, or that discovery found.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ServerLabels {
-    /// Its address.
-    pub server: String,
-}
-
-/// Which lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LaneLabels {
-    /// `alert`, `small` or `normal`.
-    pub lane: Word,
-}
-
-/// Which tenant: one of those with most requests, or all others.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TenantLabels {
-    /// Its name.
-    pub tenant: String,
-}
-
-/// Whether a querier is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StandingLabels {
-    /// `serving`, `leaving` or `vanished`.
-    pub standing: Word,
-}
-
-/// Where points came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SourceLabels {
-    /// `cache` or `downstream`.
-    pub source: Word,
-}
-
-/// What the downstream answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CodeLabels {
-    /// The status code; `0` if there was no answer.
-    pub code: u16,
-}
-
-/// Which of our handlers answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct HandlerName {
-    /// As in [`HandlerLabels`].
-    pub handler: Word,
-}
+pub use self::labels::{
+    CodeLabels, HandlerLabels, HandlerName, LaneLabels, MissLabels, OperationLabels, OutcomeLabels, ReasonLabels,
+    ResultLabels, ResultOf, ServerLabels, SourceLabels, StandingLabels, TenantLabels, WholeLabels, Word,
+};
+pub use self::queue::QueueMetrics;
 
 type OperationFamily = Family<OperationLabels, Histogram, fn() -> Histogram>;
-type LaneFamily = Family<LaneLabels, Histogram, fn() -> Histogram>;
 type DurationFamily = Family<HandlerName, Histogram, fn() -> Histogram>;
 
 /// All metrics. Handed around behind an `Arc`; every field may be counted up from anywhere.
@@ -266,32 +142,6 @@ impl WholeMetrics {
     }
 }
 
-/// What waits in the queue, and who pulls.
-#[derive(Debug)]
-pub struct QueueMetrics {
-    /// Requests that wait in the queue, by lane.
-    pub length: Family<LaneLabels, Gauge>,
-    /// Requests that wait or run, by tenant; those with least are one.
-    pub tenants: Family<TenantLabels, Gauge>,
-    /// Queriers that are there, by standing.
-    pub queriers: Family<StandingLabels, Gauge>,
-    /// Their slots.
-    pub slots: Gauge,
-    /// Seconds that requests waited before they were pulled.
-    pub wait: LaneFamily,
-    /// Requests that were not let in, by reason.
-    pub refused: Family<ReasonLabels, Counter>,
-    /// Requests that left the queue without having been answered, by reason.
-    pub dropped: Family<ReasonLabels, Counter>,
-    /// Failed tries by what followed.
-    pub retries: Family<ResultOf, Counter>,
-}
-
-/// So many tenants have a label of their own; clients choose their names.
-const MOST_TENANTS: usize = 100;
-/// What the others are called; no tenant's name has a space.
-const OTHER_TENANTS: &str = "all others";
-
 const DURATIONS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
 
 fn durations() -> Histogram {
@@ -315,64 +165,6 @@ fn count<M: Metric + Clone>(table: &mut Registry, name: &str, help: &str, metric
 fn measure<M: Metric + Clone>(table: &mut Registry, (name, unit): (&str, Unit), help: &str, metric: M) -> M {
     table.register_with_unit(name, help, unit, metric.clone());
     metric
-}
-
-impl QueueMetrics {
-    fn new(table: &mut Registry) -> Self {
-        Self {
-            length: count(table, "queue_length", "Requests that wait by lane", Family::default()),
-            tenants: count(
-                table,
-                "queue_tenant_requests",
-                "Requests that wait or run by tenant; beyond a hundred tenants those with least are one",
-                Family::default(),
-            ),
-            queriers: count(table, "queriers", "Queriers by standing", Family::default()),
-            slots: count(table, "querier_slots", "Slots of the queriers that serve", Gauge::default()),
-            wait: measure(
-                table,
-                ("queue_wait", Unit::Seconds),
-                "Time from the push of a request to its pull",
-                Family::new_with_constructor(durations),
-            ),
-            refused: count(table, "queue_refused", "Requests not let in by reason", Family::default()),
-            dropped: count(table, "queue_dropped", "Requests that left unanswered by reason", Family::default()),
-            retries: count(table, "downstream_failed_tries", "Failed tries by what followed", Family::default()),
-        }
-    }
-
-    /// Notes how long a request waited.
-    pub fn waited(&self, lane: &'static str, waited: Duration) {
-        self.wait.get_or_create(&LaneLabels { lane: Word(lane) }).observe(waited.as_secs_f64());
-    }
-
-    /// Counts what followed a failed try.
-    pub fn retried(&self, result: &'static str) {
-        self.retries.get_or_create(&ResultOf { result: Word(result) }).inc();
-    }
-
-    /// Shows what is in the queue.
-    pub fn show(&self, snapshot: &Snapshot) {
-        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        for lane in Lane::ALL {
-            let labels = LaneLabels { lane: Word(lane.as_str()) };
-            self.length.get_or_create(&labels).set(gauge(snapshot.lanes[lane].waiting));
-        }
-        self.slots.set(gauge(snapshot.slots));
-        for standing in ["serving", "leaving", "vanished"] {
-            let count = snapshot.queriers.iter().filter(|querier| querier.standing.as_str() == standing).count();
-            self.queriers.get_or_create(&StandingLabels { standing: Word(standing) }).set(gauge(count));
-        }
-        let requests = |tenant: &TenantCounts| tenant.total().waiting + tenant.total().running;
-        let mut tenants: Vec<&TenantCounts> = snapshot.tenants.iter().collect();
-        tenants.sort_by_key(|tenant| std::cmp::Reverse(requests(tenant)));
-        self.tenants.clear();
-        for (i, tenant) in tenants.into_iter().enumerate() {
-            let name = if i < MOST_TENANTS { tenant.tenant.as_str() } else { OTHER_TENANTS };
-            let labels = TenantLabels { tenant: name.to_owned() };
-            self.tenants.get_or_create(&labels).inc_by(gauge(requests(tenant)));
-        }
-    }
 }
 
 impl Default for Metrics {
