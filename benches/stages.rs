@@ -16,9 +16,11 @@ use promfront::merge::merge_series;
 use promfront::model::grid::StepGrid;
 use promfront::model::response::{Piece, RangeAnswer};
 use promfront::model::time::{Step, Timestamp};
+use promfront::model::whole::Packing;
 use promfront::promql;
 use promfront::split::plan::{SplitPolicy, plan_parts};
-use promfront::wire::response::{Writer, scan};
+use promfront::wire::body::Writer;
+use promfront::wire::response::scan;
 
 fn main() {
     divan::main();
@@ -64,7 +66,7 @@ fn answer(grid: &StepGrid, series: usize) -> RangeAnswer {
 /// Six days at five minutes, as extents of one day: what a panel of a week's dashboard meets in the cache.
 fn week(series: usize) -> Vec<Piece> {
     let pieces = grid(6, 5).cut(DAY);
-    pieces.into_iter().map(|grid| Piece { grid, answer: Arc::new(answer(&grid, series).extract(&grid)) }).collect()
+    pieces.into_iter().map(|grid| Piece { grid, answer: Arc::new(answer(&grid, series).packed_part(&grid)) }).collect()
 }
 
 #[divan::bench(args = [100, 5000])]
@@ -76,10 +78,19 @@ fn scan_a_day(bencher: Bencher<'_, '_>, series: usize) {
 
 #[divan::bench(args = [10, 100, 1600])]
 fn merge_and_write_a_week(bencher: Bencher<'_, '_>, series: usize) {
+    write_a_week(bencher, series, Packing::Plain);
+}
+
+#[divan::bench(args = [10, 100, 1600])]
+fn merge_and_write_a_week_as_gzip(bencher: Bencher<'_, '_>, series: usize) {
+    write_a_week(bencher, series, Packing::Gzip);
+}
+
+fn write_a_week(bencher: Bencher<'_, '_>, series: usize, packing: Packing) {
     let pieces = week(series);
-    let length: usize = pieces.iter().map(|piece| piece.answer.matrix.text().len()).sum();
+    let length: usize = pieces.iter().map(|piece| piece.answer.matrix.text_bytes()).sum();
     bencher.counter(BytesCount::new(length)).bench(|| {
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(packing);
         merge_series(&pieces, |series| writer.series(series));
         writer.finish(&promfront::model::response::Annotations::default(), None)
     });
@@ -88,7 +99,7 @@ fn merge_and_write_a_week(bencher: Bencher<'_, '_>, series: usize) {
 #[divan::bench]
 fn cut_an_extent_out_of_a_day(bencher: Bencher<'_, '_>) {
     let (whole, part) = (answer(&grid(1, 1), 100), grid(1, 1).cut(DAY / 4)[1]);
-    bencher.counter(BytesCount::new(whole.matrix.text().len() / 4)).bench(|| whole.extract(&part));
+    bencher.counter(BytesCount::new(whole.matrix.text_bytes() / 4)).bench(|| whole.packed_part(&part));
 }
 
 /// A day of one query as it travels to the shared tier. Prints how many bytes a sample takes there.
@@ -112,7 +123,7 @@ const PAGE: Page = Page { slot: 19_700, section: None };
 
 fn day_slot(series: usize) -> Slot {
     let grid = grid(1, 5);
-    let answer = Arc::new(answer(&grid, series).extract(&grid));
+    let answer = Arc::new(answer(&grid, series).packed_part(&grid));
     let extent = Extent { answer, fetched_at: Timestamp::from_ms(19_710 * DAY), reads: Reads::default() };
     Slot::from_extents(vec![extent], &grid).expect("one extent of the whole day")
 }

@@ -8,6 +8,8 @@
 //! (`ARCHITECTURE.md`, held by `tests/house.rs`).
 
 // Words.
+pub mod deflate;
+
 pub mod error;
 pub mod jitter;
 pub mod model;
@@ -22,6 +24,7 @@ pub mod verdict;
 pub mod merge;
 pub mod wire;
 // Decisions, and what acts on them: each decides in `plan` and acts in `layer`.
+pub mod answer;
 pub mod cache;
 pub mod limits;
 pub mod sched;

@@ -2,40 +2,65 @@
 //!
 //! Each piece holds its series in label order, so one walk over all of them meets equal series side by side and keeps the
 //! order that the server itself would give. Points are not looked at: the pieces are disjoint and in order, so a series
-//! is the concatenation of its runs. Which piece came from the cache and which was fetched makes no difference here.
+//! is the concatenation of its stretches; only where a piece is a part of what is packed that is unpacked and cut. Which piece came from the cache and which was fetched makes no difference here.
 
 use std::cmp::Ordering;
+use std::ops::ControlFlow;
 
 use serde_json::Value;
 
-use crate::model::response::{Annotations, MergedSeries, Piece, Slice};
-use crate::model::series::{SeriesSpans, compare_metrics};
+use crate::deflate::{Points, Run, unpack};
+use crate::model::grid::StepGrid;
+use crate::model::response::{Annotations, MergedSeries, Piece, Stretch};
+use crate::model::series::{Matrix, compare_metrics, cut_points};
 
 /// Prometheus lists at most this many annotations of a kind and then says how many it left out.
 const LISTED_ANNOTATIONS: usize = 10;
+
+/// How far the lists of series of some pieces have been merged: where each of them goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Places(Vec<usize>);
 
 /// Gives every series of `pieces` to `emit`, in label order.
 ///
 /// The pieces' grids are disjoint and ascending.
 pub fn merge_series<'p>(pieces: &'p [Piece], mut emit: impl FnMut(&MergedSeries<'p>)) {
+    merge_on(pieces, &mut Places::default(), |series| {
+        emit(series);
+        ControlFlow::Continue(())
+    });
+}
+
+/// Gives series to `emit` as [`merge_series`] does, from `places` on, until it breaks. Whether there was no more series.
+pub fn merge_on<'p>(
+    pieces: &'p [Piece],
+    places: &mut Places,
+    mut emit: impl FnMut(&MergedSeries<'p>) -> ControlFlow<()>,
+) -> bool {
     debug_assert!(
         pieces.windows(2).all(|pair| pair[0].grid.last() < pair[1].grid.start()),
         "pieces follow one another"
     );
-    let mut cursors: Vec<PieceCursor<'p>> = pieces.iter().map(PieceCursor::new).collect();
+    places.0.resize(pieces.len(), 0);
+    let mut cursors: Vec<PieceCursor<'p>> =
+        pieces.iter().zip(&places.0).map(|(piece, next)| PieceCursor::new(piece, *next)).collect();
     let mut merged = MergedSeries { metric: b"", floats: Vec::new(), histograms: Vec::new() };
     let mut holders = Vec::new();
-    while let Some(metric) = least(&cursors, &mut holders) {
+    let is_done = loop {
+        let Some(metric) = least(&cursors, &mut holders) else { break true };
         merged.metric = metric;
         merged.floats.clear();
         merged.histograms.clear();
         for &holder in &holders {
             cursors[holder].take_into(&mut merged);
         }
-        if !merged.floats.is_empty() || !merged.histograms.is_empty() {
-            emit(&merged);
+        let is_there = !merged.floats.is_empty() || !merged.histograms.is_empty();
+        if is_there && emit(&merged).is_break() {
+            break false;
         }
-    }
+    };
+    places.0.iter_mut().zip(&cursors).for_each(|(place, cursor)| *place = cursor.next);
+    is_done
 }
 
 /// The least of the series that come next, and which cursors stand at it, in order.
@@ -43,7 +68,7 @@ fn least<'p>(cursors: &[PieceCursor<'p>], holders: &mut Vec<usize>) -> Option<&'
     let mut least: Option<&[u8]> = None;
     holders.clear();
     for (i, cursor) in cursors.iter().enumerate() {
-        let Some(metric) = cursor.metric() else { continue };
+        let Some(metric) = cursor.metric else { continue };
         match least.map_or(Ordering::Less, |least| compare_metrics(metric, least)) {
             Ordering::Less => {
                 least = Some(metric);
@@ -61,30 +86,57 @@ fn least<'p>(cursors: &[PieceCursor<'p>], holders: &mut Vec<usize>) -> Option<&'
 struct PieceCursor<'p> {
     piece: &'p Piece,
     is_whole: bool,
-    rest: &'p [SeriesSpans],
+    next: usize,
+    metric: Option<&'p [u8]>,
 }
 
 impl<'p> PieceCursor<'p> {
-    fn new(piece: &'p Piece) -> Self {
+    fn new(piece: &'p Piece, next: usize) -> Self {
         debug_assert!(piece.answer.grid.covers(&piece.grid), "a piece is taken from what holds it");
-        Self { piece, is_whole: piece.grid == piece.answer.grid, rest: piece.answer.matrix.series() }
+        let mut cursor = Self { piece, is_whole: piece.grid == piece.answer.grid, next, metric: None };
+        cursor.look();
+        cursor
     }
 
-    fn metric(&self) -> Option<&'p [u8]> {
-        self.rest.first().map(|series| self.piece.answer.matrix.bytes(series.metric))
+    fn look(&mut self) {
+        let matrix = &self.piece.answer.matrix;
+        self.metric = (self.next < matrix.len()).then(|| matrix.metric(self.next));
     }
 
     fn take_into(&mut self, merged: &mut MergedSeries<'p>) {
-        let Some((series, rest)) = self.rest.split_first() else { return };
-        self.rest = rest;
-        let matrix = &self.piece.answer.matrix;
-        for (span, runs) in [(series.floats, &mut merged.floats), (series.histograms, &mut merged.histograms)] {
-            let span = if self.is_whole || span.is_empty() { span } else { matrix.within(span, &self.piece.grid) };
-            if !span.is_empty() {
-                runs.push(Slice { text: matrix.text(), span });
+        match &self.piece.answer.matrix {
+            Matrix::Text(matrix) => {
+                let series = &matrix.series()[self.next];
+                for (span, to) in [(series.floats, &mut merged.floats), (series.histograms, &mut merged.histograms)] {
+                    let span =
+                        if self.is_whole || span.is_empty() { span } else { matrix.within(span, &self.piece.grid) };
+                    if !span.is_empty() {
+                        to.push(Stretch::Text(matrix.bytes(span)));
+                    }
+                }
+            }
+            Matrix::Packed(matrix) => {
+                for (points, to) in [(Points::Floats, &mut merged.floats), (Points::Histograms, &mut merged.histograms)]
+                {
+                    match matrix.run(self.next, points) {
+                        Some(run) if self.is_whole => to.push(Stretch::Packed(matrix.bits(), run)),
+                        Some(run) => to.extend(cut(matrix.bits(), run, &self.piece.grid)),
+                        None => {}
+                    }
+                }
             }
         }
+        self.next += 1;
+        self.look();
     }
+}
+
+/// The points of a run that lie in `grid`, if there are any.
+fn cut(bits: &[u8], run: &Run, grid: &StepGrid) -> Option<Stretch<'static>> {
+    let mut text = Vec::new();
+    unpack(bits, run, &mut text);
+    let kept = cut_points(&text, grid.start(), grid.last());
+    (!kept.is_empty()).then(|| Stretch::Cut(text[kept].into()))
 }
 
 /// The annotations of all pieces: each once, at most ten of a kind, and then how many more, as Prometheus does.

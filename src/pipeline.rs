@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::Method;
 use http::header::HeaderMap;
 
+use crate::answer::RangeBody;
 use crate::cache::directive::PastCache;
 use crate::cache::key::{Identity, KeyHeaders, Slots};
 use crate::cache::layer::{CacheKey, ExtentCache};
@@ -22,7 +22,7 @@ use crate::downstream::engine::{Engine, EngineKey, EngineProbe};
 use crate::downstream::fetch::{Answer, Downstream};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::{Policy, lookback, range};
-use crate::merge::{merge_annotations, merge_series, merge_stats};
+use crate::merge::{merge_annotations, merge_stats};
 use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
 use crate::model::params::Encoded;
@@ -34,7 +34,7 @@ use crate::split::layer::fetch_parts;
 use crate::split::part::{Asked, FetchedPart, PartFailure, Parts};
 use crate::split::plan::{SplitPolicy, plan_parts};
 use crate::verdict::{Status, Verdict};
-use crate::wire::response::{Foreign, Writer};
+use crate::wire::response::Foreign;
 
 /// A grid of more instants is not looked up, slot by slot: no server answers it anyway.
 const MOST_INSTANTS: u64 = 1 << 20;
@@ -74,10 +74,12 @@ pub struct Incoming {
 /// What becomes of a range query.
 #[derive(Debug)]
 pub enum Reply {
-    /// An answer, as chunks of its body.
+    /// An answer.
     Answer {
-        /// The body.
-        chunks: Vec<Bytes>,
+        /// Its body.
+        body: RangeBody,
+        /// Whether all of it was held.
+        is_held: bool,
         /// Whether a part of it came with `Cache-Control: no-store`.
         is_no_store: bool,
     },
@@ -222,7 +224,7 @@ impl Pipeline {
 
     /// The answers to the parts are bounded together, as soon as they come in.
     fn check_size(&self, asked: &Asked, received: &AtomicU64, part: &FetchedPart) -> Result<(), PartFailure> {
-        let length = part.answer.matrix.text().len() as u64;
+        let length = part.answer.matrix.text_bytes() as u64;
         let (tenants, tenant) = (&self.policy.tenants, &asked.context.tenant);
         let is_over =
             received.fetch_add(length, Ordering::Relaxed) + length > tenants.limits_of(tenant).max_response_bytes;
@@ -318,16 +320,18 @@ impl Pipeline {
         verdict.pieces = pieces.len();
         verdict.held = pieces.len() - fetched_pieces;
 
-        let (mut writer, mut series_seen) = (Writer::new(), 0_u64);
-        merge_series(&pieces, |series| {
-            series_seen += 1;
-            if !matches!(limit, Limit::Truncate(most) if series_seen > most) {
-                writer.series(series);
+        let pieces: Arc<[Piece]> = pieces.into();
+        let mut body = RangeBody { pieces: Arc::clone(&pieces), ..RangeBody::empty() };
+        let truncated = match limit {
+            Limit::Off => false,
+            Limit::Truncate(most) | Limit::Unknown(most) => body.has_more_series_than(most),
+        };
+        match limit {
+            Limit::Unknown(_) if truncated => {
+                return (Reply::PassWhole(None), Verdict::new(Status::Bypass, "limit-unknown"));
             }
-        });
-        let truncated = matches!(limit, Limit::Truncate(most) if series_seen > most);
-        if matches!(limit, Limit::Unknown(most) if series_seen > most) {
-            return (Reply::PassWhole(None), Verdict::new(Status::Bypass, "limit-unknown"));
+            Limit::Truncate(most) if truncated => body.most_series = Some(most),
+            _ => {}
         }
         let Some(annotations) = merge_annotations(&pieces, truncated.then_some(TRUNCATED)) else {
             return (Reply::PassWhole(None), Verdict::new(Status::Bypass, "annotations"));
@@ -336,18 +340,17 @@ impl Pipeline {
             // They name places in the text, and the text that was sent is another.
             return (Reply::PassWhole(None), Verdict::new(Status::Bypass, "annotations"));
         }
-        let chunks = writer.finish(&annotations, merge_stats(&pieces).as_deref());
+        (body.annotations, body.stats) = (annotations, merge_stats(&pieces));
         self.metrics.served("downstream", fetched_points);
         self.metrics.served("cache", asked.planned.query.grid.len() - fetched_points);
         verdict.merge = began.elapsed();
-        (Reply::Answer { chunks, is_no_store }, verdict)
+        (Reply::Answer { body, is_held: fetched_pieces == 0, is_no_store }, verdict)
     }
 }
 
 /// What is left of a query of which nothing is left.
 fn no_series() -> Reply {
-    let body = Bytes::from_static(br#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#);
-    Reply::Answer { chunks: vec![body], is_no_store: false }
+    Reply::Answer { body: RangeBody::empty(), is_held: false, is_no_store: false }
 }
 
 /// There is no answer. If the server refused a part, it is asked for the whole: which error it meets first, where in the

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each floor's rooms, lowest first: a file or a folder under `src/`. A file names only lower floors, or its own folder.
-const FLOORS: [(&str, &[&str]); 10] = [
+const FLOORS: [(&str, &[&str]); 11] = [
+    ("bits", &["deflate/"]),
     ("words", &["error.rs", "jitter.rs", "model/", "sched/shuffle.rs"]),
     ("facts", &["config/", "promql/"]),
     ("the request", &["api.rs", "request.rs", "verdict.rs"]),
@@ -14,6 +15,7 @@ const FLOORS: [(&str, &[&str]); 10] = [
         "decisions",
         &[
             "limits/",
+            "answer.rs",
             "split/plan.rs",
             "cache/directive.rs",
             "cache/key.rs",
@@ -37,6 +39,7 @@ const FLOORS: [(&str, &[&str]); 10] = [
             "sched/grpc/",
             "cache/store/",
             "cache/coalesce.rs",
+            "cache/finished.rs",
             "cache/purger.rs",
             "cache/remote.rs",
             "cache/behind.rs",
@@ -50,7 +53,7 @@ const FLOORS: [(&str, &[&str]); 10] = [
 ];
 
 /// Floors whose files decide: no clock, no I/O, no metrics, nothing async.
-const PURE: [&str; 5] = ["words", "facts", "the request", "texts", "decisions"];
+const PURE: [&str; 6] = ["bits", "words", "facts", "the request", "texts", "decisions"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +24,13 @@ use promfront::model::params::Params;
 use promfront::model::response::{Piece, RangeAnswer};
 use promfront::model::tenant::TenantId;
 use promfront::model::time::{Timestamp, parse_duration};
+use promfront::model::whole::Packing;
 use promfront::promql;
 use promfront::request::PlannedQuery;
 use promfront::split::plan::{SplitPolicy, plan_parts};
+use promfront::wire::body::Writer;
 use promfront::wire::request::read_range_query;
-use promfront::wire::response::{Writer, scan};
+use promfront::wire::response::scan;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -335,10 +338,13 @@ impl Frontend {
         let pieces = assemble(lookup.held, fetched);
         let whole = pieces.iter().map(|piece| piece.grid).reduce(|whole, next| whole.join(&next).expect("no gap"));
         assert_eq!(whole, Some(query.grid), "the pieces cover the grid");
-        let mut writer = Writer::new();
-        merge_series(&pieces, |series| writer.series(series));
         let annotations = merge_annotations(&pieces, None).expect("none of them counts");
-        let body = writer.finish(&annotations, merge_stats(&pieces).as_deref()).concat();
+        let [body, packed] = [Packing::Plain, Packing::Gzip].map(|packing| {
+            let mut writer = Writer::new(packing);
+            merge_series(&pieces, |series| writer.series(series));
+            writer.finish(&annotations, merge_stats(&pieces).as_deref())
+        });
+        assert!(unpacked(&packed) == body, "gzip says the same");
         Outcome { body, parts, held, is_gathered }
     }
 
@@ -359,7 +365,7 @@ impl Frontend {
         let touched = asked.slots.of(&answer.grid).len();
         let Ok(kept) = admit(answer, finals, false, touched) else { return };
         for (index, part) in asked.slots.of(&kept) {
-            let (answer, reads) = (Arc::new(answer.extract(&part)), latest_reads(&asked.planned));
+            let (answer, reads) = (Arc::new(answer.packed_part(&part)), latest_reads(&asked.planned));
             let fresh = Extent { answer, fetched_at: now, reads };
             let entry = (Arc::clone(asked.identity.bytes()), index);
             let held = self.slots.get(&entry).cloned().unwrap_or_default();
@@ -694,14 +700,23 @@ fn nothing_is_held_too_early_or_too_long() {
     });
 }
 
+/// One gzip member, its checksum and length checked, and nothing after it.
+fn unpacked(packed: &[u8]) -> Vec<u8> {
+    let (mut body, mut rest) = (Vec::new(), packed);
+    flate2::bufread::GzDecoder::new(&mut rest).read_to_end(&mut body).expect("it is gzip");
+    assert!(rest.is_empty(), "{} bytes follow", rest.len());
+    body
+}
+
 /// Each sample of an answer: its instant, and when it was fetched.
 fn stamps(body: &[u8], request: &Request) -> Vec<(i64, i64)> {
     let (start, end) = (at(request.start_ms), at(request.end_ms));
     let step = promfront::model::time::Step::from_ms(request.step_ms).expect("a step");
     let grid = StepGrid::new(start, step, end).expect("a grid");
     let answer = scan(&Bytes::copy_from_slice(body), &grid).expect("what is written can be read");
-    let Some(series) = answer.matrix.series().first() else { return Vec::new() };
-    let points = std::str::from_utf8(answer.matrix.bytes(series.floats)).expect("text");
+    let matrix = answer.matrix.unpacked();
+    let Some(series) = matrix.series().first() else { return Vec::new() };
+    let points = std::str::from_utf8(matrix.bytes(series.floats)).expect("text");
     let point = |text: &str| {
         let (t, stamp) = text.split_once(",\"").expect("a point");
         let t = Timestamp::parse_sample(t.as_bytes()).expect("a time").ms();

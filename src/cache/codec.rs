@@ -19,7 +19,9 @@ use crate::merge::merge_series;
 use crate::model::grid::StepGrid;
 use crate::model::response::Piece;
 use crate::model::time::Timestamp;
-use crate::wire::response::{Writer, scan};
+use crate::model::whole::Packing;
+use crate::wire::body::Writer;
+use crate::wire::response::scan;
 
 /// Entries of another version are never read, and do not lie under the same keys: replicas of two versions do not disturb
 /// each other.
@@ -158,7 +160,7 @@ fn extent(reader: &mut Reader<'_>, page: &StepGrid, sizes: &mut (u64, u64)) -> R
     }
     let nailed = (nailed != i64::MIN).then(|| Timestamp::from_ms(nailed));
     let (fetched_at, reads) = (Timestamp::from_ms(fetched_at), Reads { ahead_ms, nailed });
-    Ok(Extent { answer: Arc::new(answer), fetched_at, reads })
+    Ok(Extent { answer: Arc::new(answer.packed_part(&grid)), fetched_at, reads })
 }
 
 /// Makes a compressed text at least so long, by a frame that is skipped when it is read.
@@ -180,9 +182,9 @@ fn is_too_large(texts: u64, packed: u64) -> bool {
 /// An extent's answer as it would go over the wire.
 fn text(extent: &Extent) -> Vec<u8> {
     let piece = Piece { grid: extent.answer.grid, answer: Arc::clone(&extent.answer) };
-    let mut writer = Writer::new();
+    let mut writer = Writer::new(Packing::Plain);
     merge_series(std::slice::from_ref(&piece), |series| writer.series(series));
-    writer.finish(&extent.answer.annotations, None).concat()
+    writer.finish(&extent.answer.annotations, None)
 }
 
 fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
@@ -354,9 +356,9 @@ mod tests {
             last = answer.grid.last().ms();
             assert!(answer.stats.is_none() && answer.annotations.come_from_promql());
             let again = scan(&Bytes::from(text(extent)), &answer.grid).expect("it is an answer to its grid");
-            assert_eq!(again.matrix.series().len(), answer.matrix.series().len());
+            assert_eq!(again.matrix.len(), answer.matrix.len());
             // Cutting relies on the shape.
-            assert_eq!(answer.extract(&answer.grid).grid, answer.grid);
+            assert_eq!(answer.packed_part(&answer.grid).grid, answer.grid);
         }
     }
 

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::merge::merge_series;
 use crate::model::grid::StepGrid;
+use crate::model::packed::Builder;
 use crate::model::response::{Piece, RangeAnswer};
-use crate::model::series::{Matrix, SeriesSpans, Span};
+use crate::model::series::Matrix;
 use crate::model::time::Timestamp;
 
 /// An answer and when it was asked for.
@@ -211,7 +210,7 @@ impl Slot {
         // Two that say the same about themselves still say it together.
         let is_alike = left.answer.annotations == right.answer.annotations && left.reads == right.reads;
         let has_stats = left.answer.stats.is_some() || right.answer.stats.is_some();
-        let bytes = left.answer.matrix.text().len() + right.answer.matrix.text().len();
+        let bytes = left.answer.matrix.text_bytes() + right.answer.matrix.text_bytes();
         let is_mergeable = is_alike && !has_stats && bytes <= MOST_MERGED_BYTES;
         let Some(grid) = left.answer.grid.join(&right.answer.grid).filter(|_| is_mergeable) else { return };
         let merged = Extent {
@@ -234,35 +233,26 @@ impl Slot {
 
 impl Extent {
     fn part(&self, grid: &StepGrid) -> Self {
-        Self { answer: Arc::new(self.answer.extract(grid)), ..self.clone() }
+        Self { answer: Arc::new(self.answer.packed_part(grid)), ..self.clone() }
     }
 }
 
-/// One answer with the series of all `extents`, in a text of its own.
+/// One answer with the series of all `extents`, packed anew: what begins a piece is written out, and pieces may be small.
 fn concatenate(grid: StepGrid, extents: [&Extent; 2]) -> RangeAnswer {
     let pieces = extents.map(|extent| Piece { grid: extent.answer.grid, answer: Arc::clone(&extent.answer) });
-    let size =
-        pieces.iter().map(|piece| piece.answer.matrix.text().len() + piece.answer.matrix.series().len() * 2).sum();
-    let mut text: Vec<u8> = Vec::with_capacity(size);
-    let mut series = Vec::new();
+    let (mut builder, mut floats, mut histograms) = (Builder::default(), Vec::new(), Vec::new());
     merge_series(&pieces, |merged| {
-        let mut put = |runs: &mut dyn Iterator<Item = &[u8]>| {
-            let start = text.len();
-            for (i, run) in runs.enumerate() {
+        for (stretches, text) in [(&merged.floats, &mut floats), (&merged.histograms, &mut histograms)] {
+            text.clear();
+            for (i, stretch) in stretches.iter().enumerate() {
                 if i > 0 {
                     text.push(b',');
                 }
-                text.extend_from_slice(run);
+                stretch.append_to(text);
             }
-            Span::new(&(start..text.len()))
-        };
-        series.push(SeriesSpans {
-            metric: put(&mut std::iter::once(merged.metric)),
-            floats: put(&mut merged.floats.iter().map(|run| &run.text[run.span.range()])),
-            histograms: put(&mut merged.histograms.iter().map(|run| &run.text[run.span.range()])),
-        });
+        }
+        builder.add(merged.metric, &floats, &histograms);
     });
-    let text = Bytes::from(text.into_boxed_slice());
     let annotations = extents[0].answer.annotations.clone();
-    RangeAnswer { grid, matrix: Matrix::new(text, series), annotations, stats: None }
+    RangeAnswer { grid, matrix: Matrix::Packed(builder.finish()), annotations, stats: None }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::extent::{Extent, Lifetimes, Slot};
+use super::finished::FinishedAnswers;
 use super::key::{Identity, Slots};
 use super::page::{Page, Pages};
 use super::plan::{Lookup, NotKept, admit, final_instants, look_up, reads};
@@ -27,6 +28,9 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// So many pages are read for one query at most; a query of more slots is one that needs its server anyway.
 const MOST_PAGES: usize = 512;
 
+/// One of so many parts of the memory is for answers as they were sent.
+const SHARE_OF_FINISHED: u64 = 8;
+
 /// How long a process that ends waits for what it still has to write.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
@@ -34,6 +38,7 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ExtentCache {
     memory: Arc<MemoryStore>,
+    finished: Arc<FinishedAnswers>,
     shared: Option<Arc<Shared>>,
     purger: Arc<Purger>,
     lifetimes: Lifetimes,
@@ -77,10 +82,12 @@ impl ExtentCache {
             out_of_order_window: options.out_of_order_window,
             out_of_order_ttl: options.out_of_order_ttl,
         };
-        let memory = Arc::new(MemoryStore::new(options.memory.max_bytes, options.ttl, &metrics));
+        let for_finished = options.memory.max_bytes / SHARE_OF_FINISHED;
+        let memory = Arc::new(MemoryStore::new(options.memory.max_bytes - for_finished, options.ttl, &metrics));
+        let finished = Arc::new(FinishedAnswers::new(for_finished));
         let purger = Arc::new(Purger::new(Arc::clone(&memory), options.ttl));
         let shared = shared.map(|tier| Arc::new(Shared::new(tier, lifetimes, &purger, &memory, &metrics)));
-        Self { memory, shared, purger, lifetimes, freshness: options.freshness, metrics }
+        Self { memory, finished, shared, purger, lifetimes, freshness: options.freshness, metrics }
     }
 
     /// The same tiers, for other options, as far as [`keeps_tiers`](Self::keeps_tiers) allows.
@@ -88,6 +95,7 @@ impl ExtentCache {
     pub fn with_options(&self, options: &config::Cache) -> Self {
         Self {
             memory: Arc::clone(&self.memory),
+            finished: Arc::clone(&self.finished),
             shared: self.shared.clone(),
             purger: Arc::clone(&self.purger),
             lifetimes: self.lifetimes,
@@ -226,7 +234,7 @@ impl ExtentCache {
         let reads = reads(planned);
         let pages = Pages::new(key.slots, &answer.grid, reads, now.before(self.freshness));
         for (index, part) in key.slots.of(&finals) {
-            let fresh = Extent { answer: Arc::new(answer.extract(&part)), fetched_at: now, reads };
+            let fresh = Extent { answer: Arc::new(answer.packed_part(&part)), fetched_at: now, reads };
             let (due, slot) = self.memory.update(&key.identity, index, |held| {
                 held.slot = held.slot.with(fresh, now, &self.lifetimes);
                 if let Some(rest) = self.purger.rules().purge(key.identity.bytes(), &held.slot) {
@@ -243,6 +251,11 @@ impl ExtentCache {
                 shared.put(Scope { identity: &key.identity, pages, now }, due, slot);
             }
         }
+    }
+
+    /// Answers as they were sent.
+    pub fn finished(&self) -> &Arc<FinishedAnswers> {
+        &self.finished
     }
 
     /// What was purged, here and elsewhere.

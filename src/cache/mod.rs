@@ -11,6 +11,7 @@ pub mod terms;
 
 pub mod behind;
 pub mod coalesce;
+pub mod finished;
 pub mod layer;
 pub mod purger;
 pub mod remote;

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::cache::extent::{Extent, Lifetimes};
     use crate::model::response::{Annotations, RangeAnswer};
-    use crate::model::series::Matrix;
+    use crate::model::series::{Matrix, TextMatrix};
     use crate::model::time::Step;
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -413,7 +413,7 @@ mod tests {
 
     /// An extent without series.
     fn extent(grid: StepGrid) -> Extent {
-        let matrix = Matrix::new(Bytes::new(), Vec::new());
+        let matrix = Matrix::Text(TextMatrix::new(Bytes::new(), Vec::new()));
         let answer = RangeAnswer { grid, matrix, annotations: Annotations::default(), stats: None };
         Extent { answer: Arc::new(answer), fetched_at: at(0), reads: Reads::default() }
     }

@@ -1,5 +1,6 @@
 //! The door: promfront's own pages, the API endpoint by endpoint, and everything else, which belongs to the downstream.
 
+mod answer;
 mod context;
 pub mod cors;
 mod form;

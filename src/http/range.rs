@@ -9,7 +9,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 
-use super::{context, form, reply};
+use super::{answer, context, form, reply};
 use crate::downstream::headers::for_parts;
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::block::Subject;
@@ -88,8 +88,9 @@ async fn judge(
         query,
     };
     match service.pipeline.answer(incoming).await {
-        (Reply::Answer { chunks, is_no_store }, verdict) => {
-            (reply::answer(&head.headers, chunks, is_no_store), verdict)
+        (Reply::Answer { body, is_held, is_no_store }, verdict) => {
+            let finished = is_held.then(|| service.cache.finished());
+            (answer::answer(&head.headers, body, finished, is_no_store), verdict)
         }
         (Reply::Theirs(answer), verdict) => (reply::theirs(&answer), verdict),
         (Reply::Ours(error), verdict) => (reply::error(&error), verdict),

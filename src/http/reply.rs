@@ -27,31 +27,9 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// At most this many fetched ranges are listed.
 const LISTED_RANGES: usize = 12;
 /// Bodies shorter than this are not worth compressing.
-const COMPRESS_FROM: usize = 1024;
+pub(super) const COMPRESS_FROM: usize = 1024;
 /// So much is compressed before the connection gets its turn.
 const COMPRESSED_CHUNK: usize = 64 << 10;
-
-/// A range answer, chunk by chunk; compressed if the client asks for it.
-pub(super) fn answer(asked: &HeaderMap, chunks: Vec<Bytes>, is_no_store: bool) -> Response {
-    let length: usize = chunks.iter().map(Bytes::len).sum();
-    let is_large = length >= COMPRESS_FROM;
-    let mut response = if is_large && accepts_gzip(asked) {
-        let mut response = json(StatusCode::OK, body(Gzip::new(chunks)));
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        response
-    } else {
-        let mut response = json(StatusCode::OK, body(chunks.into_iter()));
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        response
-    };
-    if is_large {
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    }
-    if is_no_store {
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    response
-}
 
 /// An answer as the server gave it, packed if the client takes it so.
 pub(super) fn whole(asked: &HeaderMap, answer: &WholeAnswer) -> Response {
@@ -108,7 +86,7 @@ impl Iterator for Unpacked {
     }
 }
 
-fn body(chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+pub(super) fn body(chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
     Body::from_stream(stream::iter(chunks.map(Ok::<_, std::convert::Infallible>)))
 }
 
@@ -122,20 +100,20 @@ pub(super) fn simplify_accepted_encodings(asked: &mut HeaderMap) {
 }
 
 /// Prometheus looks for the very word.
-fn accepts_gzip(asked: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(asked: &HeaderMap) -> bool {
     let values = asked.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|word| word.trim() == "gzip")
 }
 
 /// Compresses chunks as they are taken.
-struct Gzip {
+pub(super) struct Gzip {
     chunks: std::vec::IntoIter<Bytes>,
     current: Bytes,
     encoder: Option<GzEncoder<Vec<u8>>>,
 }
 
 impl Gzip {
-    fn new(chunks: Vec<Bytes>) -> Self {
+    pub(super) fn new(chunks: Vec<Bytes>) -> Self {
         let encoder = GzEncoder::new(Vec::new(), Compression::fast());
         Self { chunks: chunks.into_iter(), current: Bytes::new(), encoder: Some(encoder) }
     }

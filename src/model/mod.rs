@@ -3,6 +3,7 @@
 //! Nothing here knows of HTTP, caches or servers; all of it is pure.
 
 pub mod grid;
+pub mod packed;
 pub mod params;
 pub mod pattern;
 pub mod response;

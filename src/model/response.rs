@@ -1,9 +1,8 @@
 //! What a downstream answered to one range query, taken apart but still its own text.
 
-use bytes::Bytes;
-
 use super::grid::StepGrid;
-use super::series::{Matrix, Span};
+use super::series::Matrix;
+use crate::deflate::{Run, unpack};
 
 /// A whole, well-formed answer: every byte of it was checked.
 #[derive(Clone, Debug)]
@@ -60,12 +59,12 @@ impl RangeAnswer {
         self.annotations.is_empty() && self.stats.is_none()
     }
 
-    /// The answer to the part of its grid that lies in `grid`, in a text of its own.
+    /// The answer to the part of its grid that lies in `grid`, as it is held: it keeps nothing else of a response alive.
     #[must_use]
-    pub fn extract(&self, grid: &StepGrid) -> Self {
+    pub fn packed_part(&self, grid: &StepGrid) -> Self {
         Self {
             grid: *grid,
-            matrix: self.matrix.extract(grid),
+            matrix: self.matrix.packed_part(grid),
             annotations: self.annotations.clone(),
             stats: self.stats.clone(),
         }
@@ -81,22 +80,35 @@ pub struct Piece {
     pub answer: std::sync::Arc<RangeAnswer>,
 }
 
-/// One series of an answer that is put together, as slices of the texts it comes from.
+/// One series of an answer that is put together.
 #[derive(Debug)]
 pub struct MergedSeries<'p> {
     /// Its labels.
     pub metric: &'p [u8],
-    /// Runs of float points, in time order, none of them empty.
-    pub floats: Vec<Slice<'p>>,
-    /// Runs of histogram points, in time order, none of them empty.
-    pub histograms: Vec<Slice<'p>>,
+    /// Float points, in time order, none of them empty.
+    pub floats: Vec<Stretch<'p>>,
+    /// Histogram points, in time order, none of them empty.
+    pub histograms: Vec<Stretch<'p>>,
 }
 
-/// A stretch of a shared text, so that it can be handed over instead of copied.
-#[derive(Clone, Copy, Debug)]
-pub struct Slice<'p> {
-    /// The text that it lies in.
-    pub text: &'p Bytes,
-    /// Where.
-    pub span: Span,
+/// Points of one series that follow one another in one piece.
+#[derive(Clone, Debug)]
+pub enum Stretch<'p> {
+    /// As text.
+    Text(&'p [u8]),
+    /// Packed: a run of these bits.
+    Packed(&'p [u8], &'p Run),
+    /// A part of what is packed, as text.
+    Cut(Box<[u8]>),
+}
+
+impl Stretch<'_> {
+    /// Appends its text.
+    pub fn append_to(&self, text: &mut Vec<u8>) {
+        match self {
+            Self::Text(own) => text.extend_from_slice(own),
+            Self::Cut(own) => text.extend_from_slice(own),
+            Self::Packed(bits, run) => unpack(bits, run, text),
+        }
+    }
 }

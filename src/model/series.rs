@@ -1,10 +1,11 @@
 //! Series as text: a sample is the downstream's own digits, never a number of ours.
 //!
-//! A [`Matrix`] is one piece of response text and, for each series, three spans into it: its labels (`{"job":"api"}`), its
+//! A [`TextMatrix`] is one piece of response text and, for each series, three spans into it: its labels (`{"job":"api"}`), its
 //! float points and its histogram points (`[t,v],[t,v]`, without the outer brackets). Cutting finds the byte where a
 //! timestamp begins; nothing is parsed to a float, so nothing can be rounded. Only a scanner that has checked every byte
-//! (`wire::response`) or a copy of what it checked makes a matrix: the functions here rely on that shape.
+//! (`wire::response`) or a copy of what it checked makes a matrix: the functions here rely on that shape. What is held is [packed](PackedMatrix).
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use memchr::{memchr, memchr_iter};
 
 use super::grid::StepGrid;
+use super::packed::PackedMatrix;
 use super::time::Timestamp;
 
 /// A stretch of a matrix's text. Texts are below 4 GiB.
@@ -57,12 +59,12 @@ pub struct SeriesSpans {
 
 /// Series in label order with their points, as text.
 #[derive(Clone, Debug)]
-pub struct Matrix {
+pub struct TextMatrix {
     text: Bytes,
     series: Vec<SeriesSpans>,
 }
 
-impl Matrix {
+impl TextMatrix {
     /// Spans into a checked text.
     pub fn new(text: Bytes, series: Vec<SeriesSpans>) -> Self {
         Self { text, series }
@@ -124,8 +126,71 @@ impl Matrix {
     }
 }
 
+/// Series in label order with their points: as a server sent them, or as they are held.
+#[derive(Clone, Debug)]
+pub enum Matrix {
+    /// As text.
+    Text(TextMatrix),
+    /// Packed.
+    Packed(PackedMatrix),
+}
+
+impl Matrix {
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(matrix) => matrix.series().len(),
+            Self::Packed(matrix) => matrix.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The labels of a series.
+    pub fn metric(&self, series: usize) -> &[u8] {
+        match self {
+            Self::Text(matrix) => matrix.bytes(matrix.series()[series].metric),
+            Self::Packed(matrix) => matrix.metric(series),
+        }
+    }
+
+    /// How many bytes it has as text, with what stands between the points of a text or without.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(matrix) => matrix.text().len(),
+            Self::Packed(matrix) => matrix.text_bytes(),
+        }
+    }
+
+    /// How much memory it holds, in bytes.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Text(matrix) => matrix.weight(),
+            Self::Packed(matrix) => matrix.weight(),
+        }
+    }
+
+    /// As text.
+    pub fn unpacked(&self) -> Cow<'_, TextMatrix> {
+        match self {
+            Self::Text(matrix) => Cow::Borrowed(matrix),
+            Self::Packed(matrix) => Cow::Owned(matrix.unpacked()),
+        }
+    }
+
+    /// What lies in `grid`, packed; as a text of its own if there is too much to be packed.
+    #[must_use]
+    pub fn packed_part(&self, grid: &StepGrid) -> Self {
+        let text = self.unpacked();
+        PackedMatrix::of(&text, grid).map_or_else(|| Self::Text(text.extract(grid)), Self::Packed)
+    }
+}
+
 /// The byte range of the points with `from <= t <= until`, without the commas around it.
-fn cut_points(points: &[u8], from: Timestamp, until: Timestamp) -> Range<usize> {
+pub fn cut_points(points: &[u8], from: Timestamp, until: Timestamp) -> Range<usize> {
     let start = first_at_or_after(points, from);
     let after = Timestamp::from_ms(until.ms().saturating_add(1));
     let end = match first_at_or_after(&points[start..], after) {
@@ -336,7 +401,7 @@ mod tests {
             histograms: Span::new(&(0..0)),
         };
         let series = vec![spans(r#"{"x":"1"}"#, &floats(&[0, 1000, 2000])), spans(r#"{"x":"2"}"#, &floats(&[0]))];
-        let matrix = Matrix::new(Bytes::from(text.clone()), series);
+        let matrix = TextMatrix::new(Bytes::from(text.clone()), series);
         let step = Step::from_ms(1000).expect("positive");
         let grid = StepGrid::new(Timestamp::from_ms(1000), step, Timestamp::from_ms(2000)).expect("not empty");
         let part = matrix.extract(&grid);

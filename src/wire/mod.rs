@@ -2,6 +2,7 @@
 //!
 //! Pure: bytes in, values out and back. Neither side is trusted; what is not understood is named, never guessed.
 
+pub mod body;
 pub mod caller;
 pub mod hop;
 pub mod request;

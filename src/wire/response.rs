@@ -1,4 +1,4 @@
-//! A range answer's body: scanned once into spans, and written from slices of such texts.
+//! A range answer's body, scanned once into spans.
 //!
 //! Nothing that a server sends is trusted. A body is taken only if it is complete, well-formed, `success`, a matrix, on
 //! the grid that was asked for, each series in time order, the series in label order and without duplicates. What is
@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::scan::{Cursor, Odd, Scan};
 use crate::model::grid::StepGrid;
-use crate::model::response::{Annotations, MergedSeries, RangeAnswer, Slice};
-use crate::model::series::{Matrix, SeriesSpans, Span, compare_metrics, compare_strings};
+use crate::model::response::{Annotations, RangeAnswer};
+use crate::model::series::{Matrix, SeriesSpans, Span, TextMatrix, compare_metrics, compare_strings};
 
 /// Statistics are taken apart to be added up, which costs many times their length.
 const MOST_STATS_BYTES: usize = 1 << 20;
@@ -89,7 +89,7 @@ pub fn scan(body: &Bytes, grid: &StepGrid) -> Result<RangeAnswer, Refused> {
     scanner.envelope().map_err(|Odd { at }| refused(at, scanner.foreign.unwrap_or(Foreign::Shape)))?;
     Ok(RangeAnswer {
         grid: *grid,
-        matrix: Matrix::new(body.clone(), scanner.series),
+        matrix: Matrix::Text(TextMatrix::new(body.clone(), scanner.series)),
         annotations: scanner.annotations,
         stats: scanner.stats,
     })
@@ -286,86 +286,4 @@ fn histogram(cursor: &mut Cursor<'_>) -> Scan<()> {
         })?;
     }
     cursor.expect(b"}")
-}
-
-/// Slices of at least this many bytes are handed over; shorter ones are copied between them.
-const HAND_OVER: usize = 4096;
-
-/// Writes a range answer in Prometheus's form, as a list of slices and the glue between them.
-#[derive(Debug, Default)]
-pub struct Writer {
-    chunks: Vec<Bytes>,
-    glue: Vec<u8>,
-    series: u64,
-}
-
-impl Writer {
-    /// Begins an answer.
-    pub fn new() -> Self {
-        Self { glue: br#"{"status":"success","data":{"resultType":"matrix","result":["#.to_vec(), ..Self::default() }
-    }
-
-    /// How many series were written.
-    pub fn series_written(&self) -> u64 {
-        self.series
-    }
-
-    /// Adds a series. They are given in label order.
-    pub fn series(&mut self, series: &MergedSeries<'_>) {
-        if self.series > 0 {
-            self.glue.push(b',');
-        }
-        self.series += 1;
-        self.glue.extend_from_slice(br#"{"metric":"#);
-        self.glue.extend_from_slice(series.metric);
-        self.points(br#","values":["#, &series.floats);
-        self.points(br#","histograms":["#, &series.histograms);
-        self.glue.push(b'}');
-    }
-
-    fn points(&mut self, open: &[u8], runs: &[Slice<'_>]) {
-        for (i, run) in runs.iter().enumerate() {
-            self.glue.extend_from_slice(if i == 0 { open } else { b"," });
-            if run.span.len() < HAND_OVER {
-                self.glue.extend_from_slice(&run.text[run.span.range()]);
-            } else {
-                self.flush();
-                self.chunks.push(run.text.slice(run.span.range()));
-            }
-        }
-        if !runs.is_empty() {
-            self.glue.push(b']');
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.glue.is_empty() {
-            self.chunks.push(Bytes::from(std::mem::take(&mut self.glue)));
-        }
-    }
-
-    /// Ends the answer and gives its chunks.
-    pub fn finish(mut self, annotations: &Annotations, stats: Option<&str>) -> Vec<Bytes> {
-        self.glue.push(b']');
-        if let Some(stats) = stats {
-            self.glue.extend_from_slice(br#","stats":"#);
-            self.glue.extend_from_slice(stats.as_bytes());
-        }
-        self.glue.push(b'}');
-        self.strings(br#","warnings":["#, &annotations.warnings);
-        self.strings(br#","infos":["#, &annotations.infos);
-        self.glue.push(b'}');
-        self.flush();
-        self.chunks
-    }
-
-    fn strings(&mut self, open: &[u8], strings: &[Box<str>]) {
-        for (i, text) in strings.iter().enumerate() {
-            self.glue.extend_from_slice(if i == 0 { open } else { b"," });
-            self.glue.extend_from_slice(text.as_bytes());
-        }
-        if !strings.is_empty() {
-            self.glue.push(b']');
-        }
-    }
 }

@@ -13,7 +13,7 @@ use promfront::cache::extent::{Extent, Lifetimes, Reads, Slot};
 use promfront::cache::page::Page;
 use promfront::model::grid::StepGrid;
 use promfront::model::response::{Annotations, RangeAnswer};
-use promfront::model::series::{Matrix, SeriesSpans, Span};
+use promfront::model::series::{Matrix, SeriesSpans, Span, TextMatrix};
 
 use super::model::{
     Asked, DAY, EPOCH_MS, HOUR, MINUTE, Replica, Request, SECOND, Settings, at, grid, is_thorough, mix, read, runtime,
@@ -58,7 +58,7 @@ fn answer(grid: &StepGrid, now_ms: i64) -> RangeAnswer {
             series.push(SeriesSpans { metric, floats, histograms: Span::new(&(0..0)) });
         }
     }
-    let matrix = Matrix::new(Bytes::from(text), series);
+    let matrix = Matrix::Text(TextMatrix::new(Bytes::from(text), series));
     RangeAnswer { grid: *grid, matrix, annotations: Annotations::default(), stats: None }
 }
 

@@ -23,11 +23,13 @@ use promfront::model::params::Params;
 use promfront::model::response::Piece;
 use promfront::model::tenant::TenantId;
 use promfront::model::time::{Step, Timestamp};
+use promfront::model::whole::Packing;
 use promfront::promql;
 use promfront::request::PlannedQuery;
 use promfront::split::plan::{SplitPolicy, plan_parts};
+use promfront::wire::body::Writer;
 use promfront::wire::request::read_range_query;
-use promfront::wire::response::{Writer, scan};
+use promfront::wire::response::scan;
 
 use super::store::{Door, Items};
 
@@ -338,10 +340,10 @@ impl Replica {
         let pieces = assemble(lookup.held, fetched);
         let whole = pieces.iter().map(|piece| piece.grid).reduce(|whole, next| whole.join(&next).expect("no gap"));
         assert_eq!(whole, Some(query.grid), "the pieces cover the grid");
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(Packing::Plain);
         merge_series(&pieces, |series| writer.series(series));
         let annotations = merge_annotations(&pieces, None).expect("none of them counts");
-        Outcome { body: writer.finish(&annotations, None).concat(), parts, final_fetched, held }
+        Outcome { body: writer.finish(&annotations, None), parts, final_fetched, held }
     }
 
     /// Answers, and panics unless it is the server's own answer to the whole.
@@ -373,8 +375,9 @@ pub fn shown(body: &[u8]) -> String {
 /// Each sample of an answer of a server that stamps: its instant, and when it was fetched.
 pub fn stamps(body: &[u8], grid: &StepGrid) -> Vec<(i64, i64)> {
     let answer = scan(&Bytes::copy_from_slice(body), grid).expect("what is written can be read");
-    let Some(series) = answer.matrix.series().first() else { return Vec::new() };
-    let points = std::str::from_utf8(answer.matrix.bytes(series.floats)).expect("text");
+    let matrix = answer.matrix.unpacked();
+    let Some(series) = matrix.series().first() else { return Vec::new() };
+    let points = std::str::from_utf8(matrix.bytes(series.floats)).expect("text");
     let point = |text: &str| {
         let (t, stamp) = text.split_once(",\"").expect("a point");
         let t = Timestamp::parse_sample(t.as_bytes()).expect("a time").ms();

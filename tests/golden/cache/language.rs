@@ -105,7 +105,7 @@ impl Cache {
             Err(why) => shown.push(format!("not kept: {}", why.as_str())),
             Ok(kept) => {
                 for (index, part) in slots.of(&kept) {
-                    let (answer, reads) = (Arc::new(answer.extract(&part)), reads(&planned));
+                    let (answer, reads) = (Arc::new(answer.packed_part(&part)), reads(&planned));
                     let fresh = Extent { answer, fetched_at: now, reads };
                     let slot = self.slots.entry(index).or_default();
                     *slot = slot.with(fresh, now, &self.lifetimes);
@@ -226,10 +226,11 @@ fn planned(text: &str, asked: &StepGrid) -> PlannedQuery {
 
 /// Which answers' samples there are in `grid`, and what was said about them.
 fn contents(answer: &RangeAnswer, grid: &StepGrid) -> String {
-    let part = answer.extract(grid);
+    let part = answer.matrix.packed_part(grid);
+    let part = part.unpacked();
     let mut runs: Vec<(String, usize)> = Vec::new();
-    for series in part.matrix.series() {
-        let points = std::str::from_utf8(part.matrix.bytes(series.floats)).expect("text");
+    for series in part.series() {
+        let points = std::str::from_utf8(part.bytes(series.floats)).expect("text");
         for value in points.split('"').skip(1).step_by(2) {
             match runs.last_mut() {
                 Some((last, count)) if last == value => *count += 1,
@@ -241,6 +242,7 @@ fn contents(answer: &RangeAnswer, grid: &StepGrid) -> String {
     if shown.is_empty() {
         shown.push("no series".to_owned());
     }
-    shown.extend(part.annotations.warnings.iter().chain(&part.annotations.infos).map(|text| format!("with {text}")));
+    shown
+        .extend(answer.annotations.warnings.iter().chain(&answer.annotations.infos).map(|text| format!("with {text}")));
     shown.join(" ")
 }

@@ -15,7 +15,9 @@ use promfront::merge::{merge_annotations, merge_series, merge_stats};
 use promfront::model::grid::StepGrid;
 use promfront::model::response::Piece;
 use promfront::model::time::{Step, Timestamp};
-use promfront::wire::response::{Writer, scan};
+use promfront::model::whole::Packing;
+use promfront::wire::body::Writer;
+use promfront::wire::response::scan;
 
 use crate::{Language, Words, show_grid, step};
 
@@ -87,13 +89,13 @@ impl Merge {
         let given = of(Origin::Given);
         let is_assembled = given.len() < self.pieces.len();
         let pieces = if is_assembled { assemble(of(Origin::Held), of(Origin::Fetched)) } else { given };
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(Packing::Plain);
         merge_series(&pieces, |series| writer.series(series));
         let count = writer.series_written();
         let Some(annotations) = merge_annotations(&pieces, None) else {
             return vec!["no answer of its own: the annotations speak of the whole".to_owned()];
         };
-        let body = writer.finish(&annotations, merge_stats(&pieces).as_deref()).concat();
+        let body = writer.finish(&annotations, merge_stats(&pieces).as_deref());
         let body = String::from_utf8(body).expect("text");
         assert!(serde_json::from_str::<serde::de::IgnoredAny>(&body).is_ok(), "{body}");
         check_times(&body, &pieces);

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use promfront::merge::merge_series;
 use promfront::model::grid::StepGrid;
 use promfront::model::response::{Piece, RangeAnswer};
-use promfront::wire::response::{Refused, Writer, scan};
+use promfront::model::whole::Packing;
+use promfront::wire::body::Writer;
+use promfront::wire::response::{Refused, scan};
 
 use crate::{Language, Words, grid, step};
 
@@ -91,7 +93,7 @@ impl Wire {
 
     fn show_cut(&self, part: &StepGrid) -> Vec<String> {
         let answer = self.read().expect("a body that is taken");
-        let mut shown = show_series(&answer.extract(part));
+        let mut shown = show_series(&answer.packed_part(part));
         if shown.is_empty() {
             shown.push("nothing".to_owned());
         }
@@ -112,7 +114,7 @@ impl Wire {
 }
 
 fn show_series(answer: &RangeAnswer) -> Vec<String> {
-    let matrix = &answer.matrix;
+    let matrix = answer.matrix.unpacked();
     let text = |span| String::from_utf8_lossy(matrix.bytes(span)).into_owned();
     let mut shown = Vec::new();
     for series in matrix.series() {
@@ -129,7 +131,7 @@ fn show_series(answer: &RangeAnswer) -> Vec<String> {
 fn write(answer: RangeAnswer) -> Vec<u8> {
     let (annotations, stats, grid) = (answer.annotations.clone(), answer.stats.clone(), answer.grid);
     let pieces = [Piece { grid, answer: Arc::new(answer) }];
-    let mut writer = Writer::new();
+    let mut writer = Writer::new(Packing::Plain);
     merge_series(&pieces, |series| writer.series(series));
-    writer.finish(&annotations, stats.as_deref()).concat()
+    writer.finish(&annotations, stats.as_deref())
 }

@@ -1,0 +1,122 @@
+//! Answers as they were sent, for as long as they are asked for again: what many who look at the same panel share.
+//!
+//! An answer is told by the pieces it is made of, and by nothing else: if a look-up gives the very same pieces, the answer is the
+//! same bytes. So this decides nothing. What has expired, was purged or belongs to another tenant is never among the pieces that a
+//! look-up gives, and an answer whose pieces are given up is not found any more.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::model::grid::StepGrid;
+use crate::model::response::{Piece, RangeAnswer};
+use crate::model::whole::Packing;
+
+/// What nobody has asked for so long is let go.
+const IDLE: Duration = Duration::from_mins(10);
+/// What an entry costs besides its bytes and its pieces.
+const OVERHEAD: usize = 256;
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its bytes.
+    pub chunks: Arc<[Bytes]>,
+    /// How many they are.
+    pub length: u64,
+    /// How they are packed: short ones are not, whatever the client takes.
+    pub packing: Packing,
+}
+
+impl Finished {
+    /// Of these bytes.
+    pub fn new(chunks: Vec<Bytes>, packing: Packing) -> Self {
+        Self { length: chunks.iter().map(|chunk| chunk.len() as u64).sum(), chunks: chunks.into(), packing }
+    }
+}
+
+/// One piece of an answer. It does not keep the piece alive, but its place in memory is not used again.
+#[derive(Debug)]
+struct Part {
+    answer: Weak<RangeAnswer>,
+    grid: StepGrid,
+}
+
+#[derive(Debug)]
+struct Entry {
+    parts: Box<[Part]>,
+    finished: Finished,
+}
+
+impl Entry {
+    fn is_of(&self, pieces: &[Piece]) -> bool {
+        let is_same = |(part, piece): (&Part, &Piece)| {
+            std::ptr::eq(part.answer.as_ptr(), Arc::as_ptr(&piece.answer)) && part.grid == piece.grid
+        };
+        self.parts.len() == pieces.len() && self.parts.iter().zip(pieces).all(is_same)
+    }
+
+    fn weight(&self) -> u32 {
+        let bytes = self.finished.length + (self.parts.len() * size_of::<Part>() + OVERHEAD) as u64;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+/// Answers as they were sent.
+#[derive(Debug)]
+pub struct FinishedAnswers {
+    answers: Cache<u64, Arc<Entry>>,
+    max_bytes: u64,
+}
+
+impl FinishedAnswers {
+    /// None yet; of at most so many bytes.
+    pub fn new(max_bytes: u64) -> Self {
+        let answers = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, entry: &Arc<Entry>| entry.weight())
+            .time_to_idle(IDLE)
+            .build();
+        Self { answers, max_bytes }
+    }
+
+    /// The answer that is made of `pieces`, if it was sent before.
+    pub fn get(&self, packing: Packing, pieces: &[Piece]) -> Option<Finished> {
+        let entry = self.answers.get(&key(packing, pieces))?;
+        entry.is_of(pieces).then(|| entry.finished.clone())
+    }
+
+    /// Whether an answer of so many bytes may be kept.
+    pub fn takes(&self, length: u64) -> bool {
+        length <= self.max_bytes
+    }
+
+    /// Keeps an answer that was sent to somebody who takes `packing`.
+    pub fn keep(&self, packing: Packing, pieces: &[Piece], finished: Finished) {
+        if self.takes(finished.length) {
+            let part = |piece: &Piece| Part { answer: Arc::downgrade(&piece.answer), grid: piece.grid };
+            let parts = pieces.iter().map(part).collect();
+            self.answers.insert(key(packing, pieces), Arc::new(Entry { parts, finished }));
+        }
+    }
+
+    /// How many answers there are, and how many bytes they have.
+    pub fn size(&self) -> (u64, u64) {
+        self.answers.run_pending_tasks();
+        (self.answers.entry_count(), self.answers.weighted_size())
+    }
+}
+
+fn key(packing: Packing, pieces: &[Piece]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(&[u8::from(packing == Packing::Gzip)]);
+    for piece in pieces {
+        hash.update(&Arc::as_ptr(&piece.answer).addr().to_le_bytes());
+        hash.update(&piece.grid.start().ms().to_le_bytes());
+        hash.update(&piece.grid.last().ms().to_le_bytes());
+    }
+    hash.digest()
+}

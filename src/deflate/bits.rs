@@ -1,0 +1,149 @@
+//! Bits on their way into bytes, the lowest first, as deflate wants them.
+
+/// At most so many bits are given at once.
+pub const AT_ONCE: u32 = 56;
+
+/// Writes bits.
+#[derive(Debug, Default)]
+pub struct BitWriter {
+    /// What is written, and behind it bytes that will be written over.
+    bytes: Vec<u8>,
+    written: usize,
+    /// Bits that make no byte yet, below 8 of them, and zeros above.
+    hold: u64,
+    held: u32,
+}
+
+impl BitWriter {
+    /// Goes on after whole bytes.
+    pub fn after(bytes: Vec<u8>) -> Self {
+        Self { written: bytes.len(), bytes, hold: 0, held: 0 }
+    }
+
+    /// Makes room for `bytes` more, so that it need not be made little by little.
+    #[inline]
+    pub fn reserve(&mut self, bytes: usize) {
+        let needed = self.written + bytes + size_of::<u64>();
+        if self.bytes.len() < needed {
+            self.bytes.resize(needed.max(self.bytes.len() + self.bytes.len() / 2), 0);
+        }
+    }
+
+    /// Appends the lowest `count` bits of `bits`, at most [`AT_ONCE`]; those above are zeros.
+    #[inline]
+    pub fn put(&mut self, bits: u64, count: u32) {
+        debug_assert!(count <= AT_ONCE && bits >> count == 0, "{count} bits are given, and no others");
+        self.hold |= bits << self.held;
+        self.held += count;
+        let Some(room) = self.bytes.get_mut(self.written..).and_then(|rest| rest.first_chunk_mut()) else {
+            return self.put_slowly();
+        };
+        *room = self.hold.to_le_bytes();
+        self.let_go();
+    }
+
+    #[cold]
+    fn put_slowly(&mut self) {
+        self.reserve(256);
+        self.bytes[self.written..self.written + 8].copy_from_slice(&self.hold.to_le_bytes());
+        self.let_go();
+    }
+
+    /// Whole bytes are written.
+    #[inline]
+    fn let_go(&mut self) {
+        self.written += self.held as usize / 8;
+        self.hold >>= self.held & !7;
+        self.held &= 7;
+    }
+
+    /// Appends the first `count` bits of `packed`.
+    pub fn splice(&mut self, packed: &[u8], count: usize) {
+        self.reserve(count / 8 + 8);
+        let (words, _) = packed[..count / 8].as_chunks::<8>();
+        if self.held == 0 {
+            self.bytes[self.written..self.written + words.len() * 8].copy_from_slice(words.as_flattened());
+        } else {
+            let (room, _) = self.bytes[self.written..].as_chunks_mut::<8>();
+            for (room, word) in room.iter_mut().zip(words) {
+                let word = u64::from_le_bytes(*word);
+                *room = (self.hold | word << self.held).to_le_bytes();
+                self.hold = word >> (64 - self.held);
+            }
+        }
+        self.written += words.len() * 8;
+        let mut left = count - words.len() * 64;
+        for byte in &packed[words.len() * 8..count.div_ceil(8)] {
+            let taken = left.min(8);
+            self.put(u64::from(*byte) & ((1 << taken) - 1), u32::try_from(taken).expect("at most 8"));
+            left -= taken;
+        }
+    }
+
+    /// Fills the last byte with zeros.
+    pub fn align(&mut self) {
+        self.put(0, (8 - self.held) % 8);
+    }
+
+    /// Appends whole bytes. The last one before is whole.
+    pub fn put_bytes(&mut self, bytes: &[u8]) {
+        debug_assert_eq!(self.held, 0, "bytes are aligned");
+        bytes.iter().for_each(|byte| self.put(u64::from(*byte), 8));
+    }
+
+    /// How many bits were written and not taken.
+    pub fn len(&self) -> usize {
+        self.written * 8 + self.held as usize
+    }
+
+    /// The whole bytes so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.written]
+    }
+
+    /// Takes the whole bytes so far.
+    pub fn take(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.truncate(std::mem::take(&mut self.written));
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bits_of(bytes: &[u8], count: usize) -> Vec<bool> {
+        (0..count).map(|i| bytes[i / 8] >> (i % 8) & 1 == 1).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn bits_come_out_as_they_went_in(
+            first in prop::collection::vec((any::<u64>(), 0..=AT_ONCE), 0..20),
+            packed in prop::collection::vec(any::<u8>(), 0..64),
+            cut in 0_usize..8,
+            last in prop::collection::vec((any::<u64>(), 0..=AT_ONCE), 0..20),
+        ) {
+            let (mut writer, mut want) = (BitWriter::default(), Vec::new());
+            let put = |writer: &mut BitWriter, want: &mut Vec<bool>, all: &[(u64, u32)]| {
+                for (bits, count) in all {
+                    let bits = bits & ((1 << count) - 1);
+                    writer.put(bits, *count);
+                    want.extend((0..*count).map(|i| bits >> i & 1 == 1));
+                }
+            };
+            put(&mut writer, &mut want, &first);
+            let count = (packed.len() * 8).saturating_sub(cut);
+            writer.splice(&packed, count);
+            want.extend(bits_of(&packed, count));
+            put(&mut writer, &mut want, &last);
+            prop_assert_eq!(writer.len(), want.len());
+            writer.align();
+            prop_assert_eq!(bits_of(writer.bytes(), want.len()), want);
+        }
+    }
+}

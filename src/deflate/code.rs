@@ -1,0 +1,317 @@
+//! The house's codes: what bits each symbol has, by what points of a kind are expected to look like.
+//!
+//! A code for each series would be about one hundredth shorter, but would have to be told at each of its pieces, sixty bytes each,
+//! and pieces with different codes do not fit together. So there are a few for all, each made from the number of times that a
+//! symbol is met in a thousand points (measured on rates, gauges, counters and flags at steps of 15 s to 1 h, some 270,000
+//! points). They may be far off: then a text becomes longer, and nothing else. Changing them changes what is held in
+//! this process and nothing that leaves it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::LazyLock;
+
+use super::Kind;
+use super::bits::BitWriter;
+use super::symbols::{DISTANCES, END, FIRST_LENGTH, LENGTHS, LITERALS, LONGEST, RANGES_OF_DISTANCES, SHORTEST, find};
+use super::unpack::Decoder;
+
+/// The code for points of a kind.
+pub fn of(kind: Kind) -> &'static Code {
+    match kind {
+        Kind::Fractions => &CODES[0],
+        Kind::Counters => &CODES[1],
+        Kind::Flat => &CODES[2],
+    }
+}
+
+static CODES: LazyLock<[Code; 3]> =
+    LazyLock::new(|| [FRACTIONS, COUNTERS, FLAT].map(|often| Code::new(&often.expected())));
+
+const FRACTIONS: Often = Often {
+    digits: 15_100,
+    dots: 375,
+    lengths: &[
+        (3, 24),
+        (4, 94),
+        (5, 114),
+        (6, 179),
+        (7, 306),
+        (8, 224),
+        (9, 134),
+        (10, 252),
+        (11, 627),
+        (13, 17),
+        (17, 6),
+        (19, 5),
+        (23, 3),
+        (31, 27),
+    ],
+    distances: &[(1, 250), (17, 17), (25, 65), (33, 1936)],
+};
+
+const COUNTERS: Often = Often {
+    digits: 5_500,
+    dots: 127,
+    lengths: &[
+        (3, 38),
+        (4, 82),
+        (5, 96),
+        (6, 237),
+        (7, 69),
+        (8, 10),
+        (9, 63),
+        (10, 136),
+        (11, 300),
+        (13, 12),
+        (17, 9),
+        (19, 12),
+        (23, 4),
+        (27, 25),
+        (31, 423),
+    ],
+    distances: &[(1, 60), (17, 685), (25, 15), (33, 816)],
+};
+
+const FLAT: Often = Often {
+    digits: 2_900,
+    dots: 80,
+    lengths: &[
+        (3, 12),
+        (4, 89),
+        (5, 136),
+        (6, 428),
+        (7, 123),
+        (8, 5),
+        (9, 16),
+        (10, 145),
+        (11, 622),
+        (13, 7),
+        (15, 5),
+        (17, 166),
+        (19, 32),
+    ],
+    distances: &[(17, 1784)],
+};
+
+/// What is met often in a thousand points: digits in all, dots, lengths and distances by the least of their range.
+struct Often {
+    digits: u32,
+    dots: u32,
+    lengths: &'static [(u16, u32)],
+    distances: &'static [(u16, u32)],
+}
+
+/// How often each symbol is expected.
+struct Expected {
+    literals: [u32; LITERALS],
+    distances: [u32; DISTANCES],
+}
+
+impl Often {
+    /// With all that is rare: labels, punctuation, other lengths. Whatever a text has can be written.
+    fn expected(&self) -> Expected {
+        let mut literals = [1; LITERALS];
+        (b' '..=b'~').for_each(|byte| literals[usize::from(byte)] = 4);
+        b"\",][-".iter().for_each(|byte| literals[usize::from(*byte)] = 25);
+        (b'0'..=b'9').for_each(|digit| literals[usize::from(digit)] = self.digits / 10);
+        literals[usize::from(b'.')] = self.dots;
+        literals[FIRST_LENGTH..].fill(3);
+        for (base, often) in self.lengths {
+            literals[FIRST_LENGTH + find(&LENGTHS, usize::from(*base))] = *often;
+        }
+        let mut distances = [4; DISTANCES];
+        for (base, often) in self.distances {
+            distances[find(&RANGES_OF_DISTANCES, usize::from(*base))] = *often;
+        }
+        Expected { literals, distances }
+    }
+}
+
+/// Bits to be written, the lowest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Word {
+    pub bits: u64,
+    pub count: u32,
+}
+
+impl Word {
+    /// Followed by others.
+    #[inline]
+    pub fn then(self, next: Self) -> Self {
+        Self { bits: self.bits | next.bits << self.count, count: self.count + next.count }
+    }
+}
+
+/// A code for literals, lengths and distances.
+#[derive(Debug)]
+pub struct Code {
+    /// For each literal, and the end of a block.
+    literals: [Word; END + 1],
+    /// For each length, its symbol and what follows it.
+    lengths: [Word; LONGEST + 1],
+    /// For each symbol of a distance, without what follows it.
+    distances: [Word; DISTANCES],
+    /// For each distance below its length, its symbol and what follows it.
+    near: [Word; 257],
+    /// How a block begins that has this code.
+    header: (Vec<u8>, usize),
+    /// How it is read.
+    pub(super) decoder: Decoder,
+}
+
+impl Code {
+    fn new(expected: &Expected) -> Self {
+        let (literals, distances) = (lengths_of(&expected.literals), lengths_of(&expected.distances));
+        let (words, distance_words) = (words_of(&literals), words_of(&distances));
+        let mut code = Self {
+            literals: std::array::from_fn(|symbol| words[symbol]),
+            lengths: std::array::from_fn(|length| {
+                if length < SHORTEST {
+                    return Word::default();
+                }
+                let symbol = find(&LENGTHS, length);
+                let rest = length - usize::from(LENGTHS[symbol].base);
+                words[FIRST_LENGTH + symbol].then(Word { bits: rest as u64, count: u32::from(LENGTHS[symbol].extra) })
+            }),
+            distances: std::array::from_fn(|symbol| distance_words[symbol]),
+            near: [Word::default(); 257],
+            header: header(&literals, &distances),
+            decoder: Decoder::new(&literals, &distances),
+        };
+        code.near = std::array::from_fn(|distance| if distance == 0 { Word::default() } else { code.far(distance) });
+        code
+    }
+
+    /// A literal, or the end of the block.
+    #[inline]
+    pub fn literal(&self, symbol: usize) -> Word {
+        self.literals[symbol]
+    }
+
+    /// A length.
+    #[inline]
+    pub fn length(&self, length: usize) -> Word {
+        self.lengths[length]
+    }
+
+    /// A distance.
+    #[inline]
+    pub fn distance(&self, distance: usize) -> Word {
+        self.near.get(distance).copied().unwrap_or_else(|| self.far(distance))
+    }
+
+    fn far(&self, distance: usize) -> Word {
+        let symbol = find(&RANGES_OF_DISTANCES, distance);
+        let range = RANGES_OF_DISTANCES[symbol];
+        let rest = distance - usize::from(range.base);
+        self.distances[symbol].then(Word { bits: rest as u64, count: u32::from(range.extra) })
+    }
+
+    /// Begins a block of this code.
+    pub fn begin(&self, out: &mut BitWriter) {
+        out.splice(&self.header.0, self.header.1);
+    }
+}
+
+/// No symbol has more bits, so that four of them are put at once. (Deflate would allow for one more.)
+pub const MOST_BITS: u8 = 14;
+/// No symbol of those that tell a code's lengths has more.
+const MOST_BITS_OF_LENGTHS: u8 = 7;
+
+fn lengths_of(often: &[u32]) -> Vec<u8> {
+    huffman(often, MOST_BITS)
+}
+
+/// How many bits each symbol has in the shortest code without any of more than `most` bits (or nearly the shortest).
+fn huffman(often: &[u32], most: u8) -> Vec<u8> {
+    let mut often: Vec<u64> = often.iter().map(|count| u64::from(*count)).collect();
+    loop {
+        let depths = depths(&often);
+        if depths.iter().all(|depth| *depth <= most) {
+            return depths;
+        }
+        // Rare symbols are made out to be less rare.
+        often.iter_mut().filter(|count| **count > 0).for_each(|count| *count = *count / 2 + 1);
+    }
+}
+
+/// How deep each symbol lies in the tree; 0 for those that are never met.
+fn depths(often: &[u64]) -> Vec<u8> {
+    let mut heap: BinaryHeap<Reverse<(u64, usize)>> =
+        often.iter().enumerate().filter(|(_, count)| **count > 0).map(|(i, count)| Reverse((*count, i))).collect();
+    let mut parents: Vec<usize> = (0..often.len()).collect();
+    while let (Some(Reverse(a)), Some(Reverse(b))) = (heap.pop(), heap.pop()) {
+        let parent = parents.len();
+        parents.push(parent);
+        (parents[a.1], parents[b.1]) = (parent, parent);
+        if heap.is_empty() {
+            break;
+        }
+        heap.push(Reverse((a.0 + b.0, parent)));
+    }
+    let depth = |mut node: usize| {
+        let mut depth = 0;
+        while parents[node] != node {
+            (node, depth) = (parents[node], depth + 1);
+        }
+        depth
+    };
+    (0..often.len()).map(depth).collect()
+}
+
+/// The canonical words for such lengths (RFC 1951, 3.2.2), turned round: the first bit lowest.
+pub fn words_of(lengths: &[u8]) -> Vec<Word> {
+    let mut words = vec![Word::default(); lengths.len()];
+    let mut next = 0_u32;
+    for count in 1..=MOST_BITS {
+        next <<= 1;
+        for (symbol, _) in lengths.iter().enumerate().filter(|(_, length)| **length == count) {
+            let bits = next.reverse_bits() >> (32 - u32::from(count));
+            words[symbol] = Word { bits: bits.into(), count: u32::from(count) };
+            next += 1;
+        }
+    }
+    words
+}
+
+/// The beginning of a block that is not the last, and tells its code (RFC 1951, 3.2.7).
+fn header(literals: &[u8], distances: &[u8]) -> (Vec<u8>, usize) {
+    const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+    let told = repetitions(&[literals, distances].concat());
+    let mut often = [0; 19];
+    told.iter().for_each(|(symbol, ..)| often[usize::from(*symbol)] += 1);
+    let lengths = huffman(&often, MOST_BITS_OF_LENGTHS);
+    let words = words_of(&lengths);
+    let used = ORDER.iter().rposition(|symbol| lengths[*symbol] > 0).map_or(4, |last| (last + 1).max(4));
+    let mut out = BitWriter::default();
+    out.put(0b100, 3); // not the last; a code of its own
+    out.put(literals.len() as u64 - 257, 5);
+    out.put(distances.len() as u64 - 1, 5);
+    out.put(used as u64 - 4, 4);
+    ORDER[..used].iter().for_each(|symbol| out.put(u64::from(lengths[*symbol]), 3));
+    for (symbol, more, count) in told {
+        let word = words[usize::from(symbol)];
+        out.put(word.bits, word.count);
+        out.put(more, count);
+    }
+    let count = out.len();
+    out.align();
+    (out.take(), count)
+}
+
+/// Lengths of a code as symbols of the code for lengths, each with what follows it: 16 repeats the one before.
+fn repetitions(lengths: &[u8]) -> Vec<(u8, u64, u32)> {
+    let mut told = Vec::new();
+    for run in lengths.chunk_by(|a, b| a == b) {
+        let mut left = run.len();
+        told.push((run[0], 0, 0));
+        left -= 1;
+        while left >= 3 {
+            let repeated = left.min(6);
+            told.push((16, repeated as u64 - 3, 2));
+            left -= repeated;
+        }
+        told.extend(std::iter::repeat_n((run[0], 0, 0), left));
+    }
+    told
+}

@@ -1,0 +1,162 @@
+//! A gzip member that is put together: packed runs as they are, and what stands between them.
+//!
+//! All of it is one deflate stream in blocks of the house's codes; a block ends only where a run of another kind begins. What
+//! stands between runs (labels and punctuation) is written when the next run comes, by its code; what it has in common with what stood
+//! before the series before is a match.
+
+use crc32fast::Hasher;
+
+use super::bits::BitWriter;
+use super::code::{self, Code};
+use super::crc;
+use super::points::common;
+use super::symbols::{END, FARTHEST, LONGEST, SHORTEST};
+use super::{Kind, Points, Run};
+
+/// ID, deflate, no flags, no time, nothing about the compressor, an unknown system (RFC 1952, 2.3).
+const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+/// What is shorter than this is not worth remembering.
+const WORTH_REPEATING: usize = 24;
+
+/// Writes a gzip member.
+#[derive(Debug)]
+pub struct Gzip {
+    out: BitWriter,
+    block: Option<&'static Code>,
+    kind: Kind,
+    crc: u32,
+    length: u64,
+    /// Text that waits for the next run.
+    between: Vec<u8>,
+    /// The last long text that was written, and where it began.
+    before: (Vec<u8>, u64),
+}
+
+impl Default for Gzip {
+    fn default() -> Self {
+        Self {
+            out: BitWriter::after(HEAD.to_vec()),
+            block: None,
+            kind: Kind::Fractions,
+            crc: 0,
+            length: 0,
+            between: Vec::new(),
+            before: (Vec::new(), 0),
+        }
+    }
+}
+
+impl Gzip {
+    /// Appends text that is no points.
+    pub fn text(&mut self, text: &[u8]) {
+        self.between.extend_from_slice(text);
+    }
+
+    /// Appends a run of the packed `bits`.
+    pub fn run(&mut self, bits: &[u8], run: &Run) {
+        self.open(run.kind);
+        self.out.splice(&bits[run.start as usize..], run.bits as usize);
+        self.crc = crc::append(self.crc, run.crc, run.text_bytes);
+        self.length += u64::from(run.text_bytes);
+    }
+
+    /// Appends points that are not packed.
+    pub fn points(&mut self, points: Points, text: &[u8]) {
+        let kind = points.kind(text);
+        let code = self.open(kind);
+        points.write(text, code, &mut self.out);
+        self.count(text);
+    }
+
+    /// How many bytes are there to be taken.
+    pub fn ready(&self) -> usize {
+        self.out.bytes().len()
+    }
+
+    /// Takes what is there.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.out.take()
+    }
+
+    /// Ends the member, and gives the rest of it.
+    pub fn finish(mut self) -> Vec<u8> {
+        let code = self.open(self.kind);
+        put(&mut self.out, code.literal(END));
+        self.out.put(0b011, 3); // the last block, by the fixed code
+        self.out.put(0, 7); // which ends
+        self.out.align();
+        self.out.put_bytes(&self.crc.to_le_bytes());
+        self.out.put_bytes(&self.length.to_le_bytes()[..4]);
+        self.out.take()
+    }
+
+    fn count(&mut self, text: &[u8]) {
+        let mut hasher = Hasher::new_with_initial(self.crc);
+        hasher.update(text);
+        self.crc = hasher.finalize();
+        self.length += text.len() as u64;
+    }
+
+    /// Opens a block for runs of a kind, and writes in it what waits.
+    fn open(&mut self, kind: Kind) -> &'static Code {
+        let code = match self.block {
+            Some(open) if self.kind == kind => open,
+            open => {
+                if let Some(open) = open {
+                    put(&mut self.out, open.literal(END));
+                }
+                let code = code::of(kind);
+                code.begin(&mut self.out);
+                (self.block, self.kind) = (Some(code), kind);
+                code
+            }
+        };
+        if !self.between.is_empty() {
+            self.write_between(code);
+        }
+        code
+    }
+
+    fn write_between(&mut self, code: &Code) {
+        let text = std::mem::take(&mut self.between);
+        let at = self.length;
+        let (before, before_at) = &self.before;
+        // From the start of one to the start of the other, and from end to end.
+        let from_start = usize::try_from(at - before_at).unwrap_or(usize::MAX);
+        let from_end = (from_start.saturating_add(text.len())).saturating_sub(before.len());
+        let (mut start, mut end) = (0, 0);
+        if from_start.max(from_end) <= FARTHEST && from_start > 0 && text.len() >= WORTH_REPEATING {
+            start = common(&text, before);
+            let rest = text.len().min(before.len()) - start;
+            end = text.iter().rev().zip(before.iter().rev()).take(rest).take_while(|(a, b)| a == b).count();
+        }
+        let (middle, last) = (start, text.len() - end);
+        self.repeat(code, &text[..start], from_start);
+        text[middle..last].iter().for_each(|byte| put(&mut self.out, code.literal(usize::from(*byte))));
+        self.repeat(code, &text[last..], from_end);
+        self.count(&text);
+        if text.len() >= WORTH_REPEATING {
+            self.between = std::mem::replace(&mut self.before.0, text);
+            self.before.1 = at;
+        } else {
+            self.between = text;
+        }
+        self.between.clear();
+    }
+
+    /// Writes a text that stood `distance` before.
+    fn repeat(&mut self, code: &Code, mut text: &[u8], distance: usize) {
+        while text.len() >= SHORTEST {
+            let length = text.len().min(LONGEST);
+            put(&mut self.out, code.length(length));
+            put(&mut self.out, code.distance(distance));
+            text = &text[length..];
+        }
+        text.iter().for_each(|byte| put(&mut self.out, code.literal(usize::from(*byte))));
+    }
+}
+
+#[inline]
+fn put(out: &mut BitWriter, word: super::code::Word) {
+    out.put(word.bits, word.count);
+}

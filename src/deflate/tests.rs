@@ -1,0 +1,136 @@
+//! What is packed is what is unpacked, by us and by another decoder.
+
+use std::io::Read as _;
+
+use proptest::prelude::*;
+
+use super::unpack::unpack;
+use super::{Gzip, Packer, Points, Run};
+
+/// What a strict decoder makes of one gzip member, which is all there is.
+fn inflate(packed: &[u8]) -> Vec<u8> {
+    let (mut text, mut rest) = (Vec::new(), packed);
+    flate2::bufread::GzDecoder::new(&mut rest).read_to_end(&mut text).expect("a gzip member");
+    assert!(rest.is_empty(), "{} bytes follow", rest.len());
+    text
+}
+
+fn pack_all(texts: &[(Points, Vec<u8>)]) -> (Vec<Run>, Vec<u8>) {
+    let mut packer = Packer::default();
+    let runs = texts.iter().map(|(points, text)| packer.pack(*points, text)).collect();
+    (runs, packer.finish())
+}
+
+/// Any text in which things are repeated.
+fn any_text() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        3 => prop::sample::select(vec!["[1700000000,\"", "\"],", "0.333333333333", "1", "{\"count\":\"", "9999999", "[,"])
+            .prop_map(|word| word.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..20),
+        1 => (any::<u8>(), 0_usize..900).prop_map(|(byte, count)| vec![byte; count]),
+    ];
+    prop::collection::vec(word, 0..40).prop_map(|words| words.concat())
+}
+
+/// Float points of many shapes: steady and ragged times, values that repeat, count, or are anything.
+fn floats() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        Just("1".to_owned()),
+        (0_u32..3).prop_map(|n| n.to_string()),
+        prop::sample::select(vec!["NaN", "+Inf", "-Inf", "-0", "1e+300", "-1.5e-07"]).prop_map(str::to_owned),
+        any::<f64>().prop_map(|value| value.to_string()),
+        (1_u32..4000).prop_map(|n| (f64::from(n) / 60.0).to_string()),
+    ];
+    let times =
+        (-10_000_000_i64..2_000_000_000_000, prop::sample::select(vec![1, 15, 1000, 15_000, 60_000, 300_000, 7_300]));
+    (times, prop::collection::vec((value, 0_i64..4), 0..200)).prop_map(|((start, step), values)| {
+        let (mut text, mut t) = (String::new(), start);
+        for (value, gap) in values {
+            t += step * (1 + gap / 3);
+            let comma = if text.is_empty() { "" } else { "," };
+            text += &format!("{comma}[{},\"{value}\"]", crate_time(t));
+        }
+        text.into_bytes()
+    })
+}
+
+/// As Prometheus writes times.
+fn crate_time(ms: i64) -> String {
+    match ms % 1000 {
+        0 => (ms / 1000).to_string(),
+        _ => format!("{}{}.{:03}", if ms < 0 { "-" } else { "" }, ms.abs() / 1000, ms.abs() % 1000),
+    }
+}
+
+fn points() -> impl Strategy<Value = (Points, Vec<u8>)> {
+    prop_oneof![
+        4 => floats().prop_map(|text| (Points::Floats, text)),
+        1 => any_text().prop_map(|text| (Points::Floats, text)),
+        2 => any_text().prop_map(|text| (Points::Histograms, text)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_packed_is_unpacked(texts in prop::collection::vec(points(), 1..6)) {
+        let (runs, bits) = pack_all(&texts);
+        for (run, (_, text)) in runs.iter().zip(&texts) {
+            let mut unpacked = b"before".to_vec();
+            unpack(&bits, run, &mut unpacked);
+            prop_assert_eq!(&unpacked[..6], b"before");
+            prop_assert!(unpacked[6..] == text[..], "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    /// Runs in any order, texts between them, and points that were not packed.
+    #[test]
+    fn a_member_is_what_was_put_into_it(
+        texts in prop::collection::vec(points(), 1..6),
+        order in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), any_text()), 0..12),
+    ) {
+        let (runs, bits) = pack_all(&texts);
+        let (mut gzip, mut want, mut packed) = (Gzip::default(), Vec::new(), Vec::new());
+        for (i, (index, is_packed, between)) in order.iter().enumerate() {
+            let at = index.index(texts.len());
+            gzip.text(between);
+            match is_packed {
+                true => gzip.run(&bits, &runs[at]),
+                false => gzip.points(texts[at].0, &texts[at].1),
+            }
+            want.extend_from_slice(between);
+            want.extend_from_slice(&texts[at].1);
+            if i % 3 == 0 {
+                packed.extend(gzip.take());
+            }
+        }
+        packed.extend(gzip.finish());
+        prop_assert!(inflate(&packed) == want);
+    }
+}
+
+#[test]
+fn nothing_is_a_member_too() {
+    assert_eq!(inflate(&Gzip::default().finish()), b"");
+}
+
+/// Labels that are like those before are told by what differs.
+#[test]
+fn what_is_repeated_between_runs_is_not_written_again() {
+    let labels = |i: u32| {
+        format!(r#"]}},{{"metric":{{"__name__":"node_cpu_seconds_total","cpu":"{i}","mode":"idle"}},"values":["#)
+    };
+    let points = r#"[1700000000,"1"],[1700000300,"1"]"#;
+    let member = |count: u32| {
+        let mut gzip = Gzip::default();
+        for i in 0..count {
+            gzip.text(labels(i).as_bytes());
+            gzip.points(Points::Floats, points.as_bytes());
+        }
+        gzip.finish()
+    };
+    let (one, hundred) = (member(1), member(100));
+    assert_eq!(inflate(&hundred).len(), (0..100).map(|i| labels(i).len() + points.len()).sum::<usize>());
+    assert!((hundred.len() - one.len()) / 99 < 50, "{} and {}", one.len(), hundred.len());
+}

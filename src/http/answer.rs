@@ -1,0 +1,120 @@
+//! A range answer as a response: from what was sent before, or written now, chunk by chunk; as gzip if the client asks for it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
+
+use super::reply::{COMPRESS_FROM, Gzip, accepts_gzip, body, json};
+use crate::answer::{Chunks, RangeBody};
+use crate::cache::finished::{Finished, FinishedAnswers};
+use crate::model::response::Piece;
+use crate::model::whole::Packing;
+
+/// Of an answer of fewer bytes most is labels: it is packed as a whole, not put together of what is packed.
+const PACK_WHOLE_BELOW: usize = 16 << 10;
+
+/// The response that says `content`. `finished`: where answers that were sent are kept, if this one may be.
+pub(super) fn answer(
+    asked: &HeaderMap,
+    content: RangeBody,
+    finished: Option<&Arc<FinishedAnswers>>,
+    is_no_store: bool,
+) -> Response {
+    let packing = if accepts_gzip(asked) { Packing::Gzip } else { Packing::Plain };
+    let finished = finished.filter(|_| content.is_pieces_alone());
+    let mut response = match finished.and_then(|finished| finished.get(packing, &content.pieces)) {
+        Some(sent) => whole(&sent),
+        None => written(packing, content, finished),
+    };
+    if is_no_store {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// An answer that is written now.
+fn written(packing: Packing, content: RangeBody, finished: Option<&Arc<FinishedAnswers>>) -> Response {
+    let pieces = Arc::clone(&content.pieces);
+    if content.about_bytes() < PACK_WHOLE_BELOW {
+        let plain: Bytes = content.chunks(Packing::Plain).flatten().collect();
+        let is_packed = packing == Packing::Gzip && plain.len() >= COMPRESS_FROM;
+        let (chunks, is_packed) =
+            if is_packed { (Gzip::new(vec![plain]).collect(), Packing::Gzip) } else { (vec![plain], Packing::Plain) };
+        return all(Finished::new(chunks, is_packed), packing, &pieces, finished);
+    }
+    let mut chunks = content.chunks(packing);
+    let first = chunks.next().unwrap_or_default();
+    if chunks.is_done() {
+        return all(Finished::new(vec![first], packing), packing, &pieces, finished);
+    }
+    let kept = finished.map(|finished| Kept { finished: Arc::clone(finished), pieces, chunks: Vec::new(), length: 0 });
+    headed(body(Sending { first: Some(first), chunks, packing, kept }), packing, true)
+}
+
+/// An answer all of which is there.
+fn all(sent: Finished, asked: Packing, pieces: &[Piece], finished: Option<&Arc<FinishedAnswers>>) -> Response {
+    if let Some(finished) = finished {
+        finished.keep(asked, pieces, sent.clone());
+    }
+    whole(&sent)
+}
+
+fn whole(sent: &Finished) -> Response {
+    let content = match &*sent.chunks {
+        [only] => Body::from(only.clone()),
+        chunks => body(chunks.to_vec().into_iter()),
+    };
+    let is_large = sent.packing == Packing::Gzip || sent.length >= COMPRESS_FROM as u64;
+    let mut response = headed(content, sent.packing, is_large);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(sent.length));
+    response
+}
+
+fn headed(content: Body, packing: Packing, is_large: bool) -> Response {
+    let mut response = json(StatusCode::OK, content);
+    if packing == Packing::Gzip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if is_large {
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    response
+}
+
+/// Chunks as they are taken, and kept if there is room for all of them.
+struct Sending {
+    first: Option<Bytes>,
+    chunks: Chunks,
+    packing: Packing,
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    finished: Arc<FinishedAnswers>,
+    pieces: Arc<[Piece]>,
+    chunks: Vec<Bytes>,
+    length: u64,
+}
+
+impl Iterator for Sending {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let chunk = self.first.take().or_else(|| self.chunks.next())?;
+        if let Some(kept) = &mut self.kept {
+            kept.length += chunk.len() as u64;
+            kept.chunks.push(chunk.clone());
+        }
+        self.kept.take_if(|kept| !kept.finished.takes(kept.length));
+        if self.chunks.is_done()
+            && let Some(Kept { finished, pieces, chunks, .. }) = self.kept.take()
+        {
+            finished.keep(self.packing, &pieces, Finished::new(chunks, self.packing));
+        }
+        Some(chunk)
+    }
+}
