@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the data of the demo and of the test suite: OpenMetrics text, then Prometheus blocks.
+"""Makes the data of the demo, of the benchmark and of the test suite: OpenMetrics text, then Prometheus blocks.
 
 Need: weeks of history, the same on every run, before anybody loses patience.
 Rule: the time is cut where blocks are cut; each slice gets its own text file and its own promtool, so promtool reads
@@ -23,6 +23,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import profile_bench
 import profile_demo
 import profile_test
 from series import Timeline
@@ -30,15 +31,16 @@ from series import Timeline
 PROFILES = {
     "test": {"module": profile_test, "end": 1707609600, "days": 10, "interval": 60, "bytes_per_instant": 20_000},
     "demo": {"module": profile_demo, "end": None, "days": 30, "interval": 60, "bytes_per_instant": 120_000},
+    "bench": {"module": profile_bench, "end": None, "days": 30, "interval": 60, "bytes_per_instant": 160_000},
 }
 BLOCK_HOURS = 162  # 2 h * 3^4: the largest of Prometheus's block ranges that still gives each core a slice of a month
 MAX_BLOCK_DURATION = "768h"
 
 
 def parse_args(argv):
-    parser = argparse.ArgumentParser(description="Write deterministic Prometheus blocks for the demo or the tests.")
+    parser = argparse.ArgumentParser(description="Write deterministic Prometheus blocks for the demo, the benchmark or the tests.")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="demo")
-    parser.add_argument("--end", type=int, metavar="UNIX_SECONDS", help="last instant (test: 2024-02-11; demo: now)")
+    parser.add_argument("--end", type=int, metavar="UNIX_SECONDS", help="last instant (test: 2024-02-11; others: now)")
     parser.add_argument("--days", type=int, metavar="N", help="days of history before --end")
     parser.add_argument("--interval", type=int, metavar="SECONDS", help="seconds between samples")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory for the blocks (new or empty)")
@@ -180,7 +182,7 @@ def check_space(args, timeline):
 def main(argv=None):
     args = parse_args(argv)
     begun = time.monotonic()
-    hours = BLOCK_HOURS if args.profile == "demo" else 10 * 365 * 24
+    hours = 10 * 365 * 24 if args.profile == "test" else BLOCK_HOURS
     timeline = Timeline(args.end, args.days, args.interval, hours * 3600)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     check_space(args, timeline)
