@@ -24,9 +24,9 @@ sys.path.insert(0, str(HERE.parent / "demo"))
 
 import rows
 import table
+from bench import Bench, say
 from children import PATH, ensure, free_port
-from rows import Bench, say
-from servers import TOOLS, Servers, Target
+from servers import TOOLS, Servers, Strangers, Target
 
 DATA_VERSION = "2"  # Data of another version lies in another folder, and stays what it is.
 DAYS = 30
@@ -88,8 +88,10 @@ def main():
         begun = time.monotonic()
         servers = Servers(work)
         prometheus = servers.prometheus(blocks, args.port or free_port())
-        bench = Bench(args, work, end, servers, prometheus, servers.promfront(args.promfront, prometheus), servers.nginx(),
-                      [extra_of(text) for text in args.extra])
+        extra = [extra_of(text) for text in args.extra]
+        promfront, nginx = servers.promfront(args.promfront, prometheus), servers.nginx()
+        strangers = Strangers(lambda: servers.pids() + [one.pid for one in extra])
+        bench = Bench(args, work, end, servers, prometheus, promfront, nginx, extra, strangers)
         rows.run(bench)
         seconds = time.monotonic() - begun
         print("\n".join(table.lines(bench.rows, ["promfront", "nginx", "prometheus", *(one.name for one in bench.extra)])))

@@ -12,7 +12,7 @@ import sys
 import time
 from statistics import median
 
-ROUNDS = 3
+ROUNDS, ROUNDS_OF_LARGE = 3, 7
 LARGE = 4e6  # bytes: an answer beyond is asked for one by one
 
 LUA = """
@@ -50,10 +50,10 @@ def wrk(target, paths, seconds, work, connections=4, encoding="identity", begin=
 
 
 def one_by_one(target, paths, seconds, encoding="identity", begin=0):
-    """Asks for the paths in turn, one at a time, three at least. Seconds of CPU an answer."""
+    """Asks for the paths in turn, one at a time, two at least. Seconds of CPU an answer."""
     def ask():
         asked, until = 0, time.monotonic() + seconds
-        while asked < 3 or time.monotonic() < until:
+        while asked < 2 or time.monotonic() < until:
             target.fetch(paths[(begin + asked) % len(paths)], encoding)
             asked += 1
         return asked
@@ -62,7 +62,7 @@ def one_by_one(target, paths, seconds, encoding="identity", begin=0):
     return cpu / asked
 
 
-def in_turn(jobs, rounds=ROUNDS):
+def in_turn(jobs, rounds):
     """Runs each job once a round; the median of what each one gives. A job is told the round."""
     given = {name: [] for name in jobs}
     for number in range(rounds):

@@ -59,9 +59,9 @@ class Case:
     def same(self):
         return self.asks(self.start, self.end)
 
-    def shifted(self, count):
-        """Windows as long as the one that stands still."""
-        return [path for i in range(1, count + 1) for path in self.asks(self.start + i * self.step, self.end + i * self.step)]
+    def beside(self):
+        """Two windows as long as the one that stands still."""
+        return [path for by in (5, -11) for path in self.asks(self.start + by * self.step, self.end + by * self.step)]
 
     def moving(self):
         shifts = range(-self.margin, self.margin + 1)
@@ -80,8 +80,8 @@ def cases(end):
 
     return [
         case("30 kB", lambda step: fleet(racks(1) + ',slot=~"0[0-3]"', step), DAY, 300),
-        case("28 d at 1 h", dashboard, 28 * DAY, 3600, margin=12),
-        case("6 d at 5 m", dashboard, 6 * DAY, 300),
+        case("dashboard 28 d at 1 h", dashboard, 28 * DAY, 3600, margin=12),
+        case("dashboard 6 d at 5 m", dashboard, 6 * DAY, 300),
         case("1 MB", lambda step: fleet(racks(1), step), 1727 * 300, 300),
         case("8 MB", lambda step: fleet(racks(8), step), 1727 * 300, 300),
         case("big", lambda step: fleet("", step), 1727 * 300, 300),

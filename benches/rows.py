@@ -1,150 +1,22 @@
 """The rows: what is measured, and the goals.
 
 Need: each goal of the project as a figure that a run on any machine can hold it against.
-Rule: nothing is measured that was not compared first. promfront's bytes are the server's, packed or not; that an answer came out
-of the cache is seen in its headers, and for a whole load in that the server was asked nothing.
+Rule: a process that is weighed holds nothing but what the row names; what depends on the time of day, on what others asked
+before or on the machine is measured in pairs, in turn, and the median counts.
 """
 
-import argparse
-import gzip
-import hashlib
 import re
-import sys
 import threading
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 
 import load
 import questions
+from bench import MB, check
 from questions import DAY, fleet, racks
-from servers import Servers, Target, forget_peak, memory
-from table import Goal, Row
-
-MB = 1e6
-
-
-def say(text):
-    print(f"bench: {text}", file=sys.stderr, flush=True)
-
-
-@dataclass
-class Bench:
-    """All that the rows need."""
-
-    args: argparse.Namespace
-    work: Path
-    end: int
-    servers: Servers
-    prometheus: Target
-    promfront: Target
-    nginx: Target
-    extra: list
-    rows: list = field(default_factory=list)
-
-    def wanted(self, name):
-        return not self.args.only or re.search(self.args.only, name)
-
-    def add(self, name, unit, values, goals=(), note=""):
-        self.rows.append(Row(name, unit, values, list(goals), note))
-        shown = ", ".join(f"{who} {value:.3f}" for who, value in values.items())
-        judged = "; ".join(f"{goal.wanted()}: {goal.verdict()}" for goal in goals)
-        say(f"{name}: {shown} {unit}; {judged or 'no goal'}" + (f"; {note}" if note else ""))
-
-    def proxies(self):
-        return [self.promfront, *self.extra]
-
-
-# ---- What comes before measuring.
-
-def check(bench, path, promfront=None, status="hit"):
-    """promfront's answer is the server's and came as `status` says. Its body, its result, and what it cost the server."""
-    promfront = promfront or bench.promfront
-    cpu, (_, want) = bench.prometheus.cpu_of(lambda: bench.prometheus.get(path))
-    response, body = promfront.get(path)
-    result = response.getheader("x-promfront-result") or ""
-    if body != want or not result.startswith(f"status={status};"):
-        sys.exit(f"bench: {path[:160]}: {result}, wanted {status}" + ("" if body == want else ", and another answer than the server's"))
-    return body, result, cpu
-
-
-def as_file(bench, path, body):
-    """The body as a file for nginx, plain and as `gzip -1` packs it: its path there, and the packed size."""
-    name = hashlib.sha256(path.encode()).hexdigest()[:24] + ".json"
-    packed = gzip.compress(body, 1)
-    (bench.servers.files / name).write_bytes(body)
-    (bench.servers.files / (name + ".gz")).write_bytes(packed)
-    return "/" + name, len(packed)
-
-
-class AllHits:
-    """promfront asks the server nothing meanwhile."""
-
-    def __init__(self, promfront, name):
-        self.promfront, self.name = promfront, name
-
-    def __enter__(self):
-        self.before = self.promfront.metric("downstream_requests_total")
-
-    def __exit__(self, kind, *_):
-        asked = self.promfront.metric("downstream_requests_total") - self.before
-        if kind is None and asked:
-            sys.exit(f"bench: {self.name}: the server was asked {asked:.0f} times for what should be held")
-
-
-# ---- Warm answers.
-
-def warm(bench, case):
-    """CPU of a warm answer, plain and packed, beside nginx that sends the same bytes from files; one window, and many."""
-    kinds = [kind for kind in ("same", "moving") if bench.wanted(f"warm, {case.name}, {kind}")]
-    if not kinds:
-        return
-    for target in bench.proxies():
-        for path in case.held():
-            target.fetch(path)
-    for kind in kinds:
-        paths = case.same() if kind == "same" else case.moving()
-        looked_at = paths[:len(case.same()) * (1 if kind == "same" or case.name == "big" else 2)]
-        bodies, direct, files, packed, ours = [], [], [], 0, 0
-        for path in looked_at:
-            body, _, cpu = check(bench, path)
-            direct.append(cpu)
-            bodies.append(len(body))
-            file, size = as_file(bench, path, body)
-            files.append(file)
-            packed += size
-            squeezed = bench.promfront.get(path, "gzip")[1]
-            ours += len(squeezed)
-            if gzip.decompress(squeezed) != body:
-                sys.exit(f"bench: {path[:160]}: unpacks to another answer")
-        with AllHits(bench.promfront, f"warm, {case.name}, {kind}"):
-            cpu = ask_in_turn(bench, paths, files, sum(bodies) / len(bodies))
-        told = f"{sum(bodies) / len(bodies) / 1000:.0f} kB"
-        plain = {name: value for (name, encoding), value in cpu.items() if encoding == "identity"}
-        small = {name: value for (name, encoding), value in cpu.items() if encoding == "gzip"}
-        bench.add(f"warm, {case.name}, {kind}", "ms of CPU", {**plain, "prometheus": sum(direct) / len(direct) * 1000},
-                  [Goal(plain["promfront"] / plain["nginx"], 2, "x nginx")], told)
-        bench.add(f"warm, {case.name}, {kind}, gzip", "ms of CPU", small,
-                  [Goal(small["promfront"] / plain["promfront"], 1, "x identity"), Goal(ours / packed, 1, "x the size of gzip -1")],
-                  f"{ours / len(files) / 1000:.0f} kB")
-
-
-def ask_in_turn(bench, paths, files, size):
-    """Milliseconds of CPU an answer, by who answers and how it is packed."""
-    seconds = bench.args.seconds / load.ROUNDS
-
-    def job(target, asked, encoding):
-        def run(number):
-            begin = number * len(asked) // load.ROUNDS
-            if size > load.LARGE:
-                return load.one_by_one(target, asked, seconds, encoding, begin) * 1000
-            return load.wrk(target, asked, seconds, bench.work, encoding=encoding, begin=begin)["cpu"] * 1000
-        return run
-
-    who = [(bench.promfront, paths), (bench.nginx, files), *((one, paths) for one in bench.extra)]
-    return load.in_turn({(target.name, encoding): job(target, asked, encoding)
-                         for encoding in ("identity", "gzip") for target, asked in who})
+from servers import forget_peak, memory
+from table import Goal
+from warm import warm
 
 
 # ---- Memory.
@@ -232,28 +104,29 @@ def miss(bench, name, matchers, start, end, step, most):
     bench.prometheus.fetch(path())
     directs, values, goals, notes = [], {}, [], []
     for target in bench.proxies():
-        walls, firsts, cpus, until, turn = [], [], [], time.monotonic() + bench.args.seconds, 0
-        while turn < 11 or (turn < 101 and time.monotonic() < until):
-            pair = [lambda: directs.append(bench.prometheus.fetch(path())[1]),
-                    lambda: through(target, path(), cpus, firsts, walls)]
-            for ask in pair if turn % 2 else reversed(pair):
-                ask()
-            turn += 1
-        values[target.name] = median(cpus) / (len(body) / MB) * 1000
-        wall, direct = median(walls), median(directs)
-        notes.append(f"{target.name}: {wall / direct:.2f} x direct, first byte after {median(firsts) / wall:.0%}")
+        through = []
+        # All of what it used meanwhile, also for what it does after an answer has gone out.
+        cpu, _ = target.cpu_of(lambda: in_pairs(bench, target, path, directs, through))
+        values[target.name] = cpu / len(through) / (len(body) / MB) * 1000
+        (first, wall), direct = (median(column) for column in zip(*through)), median(directs)
+        fastest = min(last for _, last in through) / min(directs)
+        notes.append(f"{target.name}: {wall / direct:.2f} x direct (fastest {fastest:.2f}), first byte after {first / wall:.0%}")
         if target is bench.promfront:
             goals = [Goal(values["promfront"], 3.9, "ms a MB"), Goal(wall / direct, most, "x the time of the server alone")]
-    parts = re.search(r"parts=(\d+)", result)
+    parts = re.search(r"parts=(\d+)", result).group(1)
     bench.add(name, "ms of CPU a MB", values, goals,
-              f"{len(body) / MB:.1f} MB, {parts.group(1) if parts else 1} parts; direct {median(directs) * 1000:.1f} ms; {'; '.join(notes)}")
+              f"{len(body) / MB:.1f} MB, {parts} parts; direct {median(directs) * 1000:.1f} ms; {'; '.join(notes)}")
 
 
-def through(target, path, cpus, firsts, walls):
-    cpu, (first, wall) = target.cpu_of(lambda: target.fetch(path))
-    cpus.append(cpu)
-    firsts.append(first)
-    walls.append(wall)
+def in_pairs(bench, target, path, directs, through):
+    """Asks the server and the target, then the target and the server, and so on: the times of each."""
+    until, turn = time.monotonic() + bench.args.seconds, 0
+    while turn < 11 or (turn < 201 and time.monotonic() < until):
+        pair = [lambda: directs.append(bench.prometheus.fetch(path())[1]), lambda: through.append(target.fetch(path()))]
+        for ask in pair if turn % 2 else reversed(pair):
+            ask()
+        turn += 1
+    bench.prometheus.fetch(path())
 
 
 # ---- Many at once.
@@ -298,10 +171,10 @@ def crowd(bench, name, paths, big):
 def run(bench):
     """All rows, in the order of the table."""
     cases = {case.name: case for case in questions.cases(bench.end)}
-    six_days, big = cases["6 d at 5 m"], cases["big"]
+    six_days, big = cases["dashboard 6 d at 5 m"], cases["big"]
     for case in cases.values():
         warm(bench, case)
-    bytes_a_sample(bench, "memory, 6 d at 5 m", six_days.same())
+    bytes_a_sample(bench, "memory, dashboard 6 d at 5 m", six_days.same())
     bytes_a_sample(bench, "memory, big", big.same())
     resident(bench, "resident, big", big.same()[0])
     refresh(bench, "refresh, 6 d at 5 m held", 6 * DAY, 300)

@@ -33,6 +33,29 @@ def cpu_seconds(pid):
     return sum(time.clock_gettime((~one << 3) | SCHEDULED) for one in pids_of(pid))
 
 
+class Strangers:
+    """How many cores others used, so that a reader knows which figures to doubt: all that the machine did, without what the
+    benchmark and those that it measures did."""
+
+    def __init__(self, pids):
+        self.pids, self.cores = pids, 0.0
+        self.last = self._now()
+
+    def _now(self):
+        user, nice, system, _, _, *rest = (int(ticks) for ticks in Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+        own = os.times()
+        ours = sum(own[:4]) + sum(cpu_seconds(pid) for pid in self.pids())
+        return time.monotonic(), (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK"), ours
+
+    def lately(self):
+        """Since this was asked last; what it was then, if that is hardly ago."""
+        now = self._now()
+        passed, busy, ours = (new - old for new, old in zip(now, self.last))
+        if passed > 0.2:
+            self.cores, self.last = max(0.0, (busy - ours) / passed), now
+        return self.cores
+
+
 def memory(pid, what):
     """`VmRSS` or `VmHWM`, in bytes."""
     found = re.search(rf"^{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
@@ -147,6 +170,9 @@ class Servers:
                     server {{ listen 127.0.0.1:{port}; root {self.files}; location = /ready {{ return 200; }} }} }}
         """)
         return self._run("nginx", ["nginx", "-e", f"{work}/nginx-error.log", "-c", str(config)], port, "/ready")
+
+    def pids(self):
+        return [child.process.pid for child in self.children]
 
     def stop(self):
         for child in reversed(self.children):

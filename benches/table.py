@@ -23,9 +23,10 @@ class Goal:
         return f"<= {self.most:g} {self.unit}"
 
     def verdict(self):
+        over = self.value / self.most
         if self.is_met():
             return f"met: {self.value:.3g}"
-        return f"MISSED by {self.value / self.most:.3g} x: {self.value:.3g}"
+        return f"MISSED by {over:.3g} x: {self.value:.3g}" if over >= 1.1 else f"MISSED by {over - 1:.1%}: {self.value:.4g}"
 
 
 @dataclass
