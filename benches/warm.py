@@ -13,6 +13,7 @@ from statistics import mean
 
 import load
 from bench import AllHits, check
+from servers import on_one_core
 from table import Goal
 
 
@@ -76,6 +77,8 @@ def ask_in_turn(bench, paths, looked):
         return run
 
     who = [(bench.promfront, paths), (bench.nginx, looked.files), *((one, paths) for one in bench.extra)]
-    costs = load.in_turn({(encoding, target.name): job(target, asked, encoding)
-                          for encoding in ("identity", "gzip") for target, asked in who}, rounds)
+    jobs = {(encoding, target.name): job(target, asked, encoding)
+            for encoding in ("identity", "gzip") for target, asked in who}
+    with on_one_core([target.pid for target, _ in who]):
+        costs = load.in_turn(jobs, rounds)
     return ({target.name: costs[encoding, target.name] for target, _ in who} for encoding in ("identity", "gzip"))
