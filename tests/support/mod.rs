@@ -5,6 +5,7 @@
 pub mod caches;
 pub mod faults;
 pub mod frames;
+pub mod gzip;
 pub mod log;
 pub mod nginx;
 pub mod only_ipv4;
