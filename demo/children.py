@@ -19,7 +19,8 @@ import urllib.request
 FOR_DEMO = {"prometheus": "prometheus", "promtool": "prometheus"}
 FOR_TESTS = {**FOR_DEMO, "redis-server": "redis-server", "redis-cli": "redis-tools", "memcached": "memcached",
              "dnsmasq": "dnsmasq-base", "faketime": "faketime", "openssl": "openssl", "nginx": "nginx-light",
-             "victoria-metrics": "victoria-metrics", "pip3": "python3-pip", "curl": "curl"}
+             "victoria-metrics": "victoria-metrics", "pip3": "python3-pip", "curl": "curl",
+             "chromium-headless-shell": "chromium-headless-shell"}
 # What serves is not on every user's PATH.
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 # Installs its arguments. No service is started, and where systemd rules none is at the next boot; one that was there before is

@@ -7,10 +7,18 @@
 
 mod support;
 
+#[path = "encodings/browser.rs"]
+mod browser;
+#[path = "encodings/crowd.rs"]
+mod crowd;
 #[path = "encodings/decoders.rs"]
 mod decoders;
+#[path = "encodings/played.rs"]
+mod played;
 #[path = "encodings/rig.rs"]
 mod rig;
+#[path = "encodings/shared.rs"]
+mod shared;
 #[path = "encodings/shelf.rs"]
 mod shelf;
 #[path = "encodings/states.rs"]
