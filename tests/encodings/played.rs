@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::rig::{Coding, Rig, Row};
+use crate::rig::{Coding, Rig, Row, is};
 use crate::states::in_every_state;
 use crate::support::scripted::{Asked, Scripted, ok};
 
@@ -139,6 +139,16 @@ async fn texts_that_are_hard_to_pack() {
     let warned = Row { query: "warned".to_owned(), start_ms: START_MS, step_ms: 60_000 };
     for (turn, (first, last)) in [(100, 299), (320, 1100), (1200, 1203)].into_iter().enumerate() {
         rig.same(&warned.params(first, last), "miss", Coding::of(turn)).await;
+    }
+    // A window around them is made of them too; one that has a part of one in it cannot be.
+    for (turn, (first, last, again)) in [(-1500, 1500, "hit"), (150, 400, "miss")].into_iter().enumerate() {
+        let params = warned.params(first, last);
+        let (want, coding) = (rig.direct(&params).await, Coding::of(turn));
+        for status in [None, Some(again)] {
+            let got = rig.through(&params, coding).await;
+            assert!(status.is_none_or(|status| is(&got, status)), "{first} to {last}: {}", got.result());
+            rig.judge(&params, coding, &got, &want.body);
+        }
     }
     // Few points in many series.
     let wide = Row { query: "wide".to_owned(), start_ms: START_MS, step_ms: 10_000 };
