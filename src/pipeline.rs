@@ -17,6 +17,7 @@ use crate::cache::directive::PastCache;
 use crate::cache::key::{Identity, KeyHeaders, Slots};
 use crate::cache::layer::{CacheKey, ExtentCache};
 use crate::cache::plan::{Lookup, assemble};
+use crate::cache::texts::Texts;
 use crate::config::Config;
 use crate::downstream::engine::{Engine, EngineKey, EngineProbe};
 use crate::downstream::fetch::{Answer, Downstream};
@@ -28,7 +29,7 @@ use crate::model::grid::StepGrid;
 use crate::model::params::Encoded;
 use crate::model::response::Piece;
 use crate::model::time::millis;
-use crate::promql::{self, Facts, Opaque, WholeRange};
+use crate::promql::{Facts, Opaque, WholeRange};
 use crate::request::{Context, PlannedQuery, RangeQuery};
 use crate::split::layer::fetch_parts;
 use crate::split::part::{Asked, FetchedPart, PartFailure, Parts};
@@ -51,6 +52,7 @@ pub struct Pipeline {
     parts: Parts,
     downstream: Arc<Downstream>,
     engine: EngineProbe,
+    texts: Texts,
     key_headers: KeyHeaders,
     namespace: String,
     metrics: Arc<Metrics>,
@@ -124,6 +126,7 @@ impl Pipeline {
             cache,
             downstream,
             engine: EngineProbe::default(),
+            texts: Texts::default(),
             key_headers: KeyHeaders::new(config)?,
             namespace: config.namespace(),
             metrics,
@@ -137,8 +140,8 @@ impl Pipeline {
             return (Reply::Ours(error), Verdict::new(Status::Error, "limit"));
         }
         // Its text is read, once. What lies too far back for the tenant is left out.
-        let facts = promql::read(incoming.query.text());
-        let Ok(narrowed) = self.narrow(&mut incoming, facts.as_ref().ok()) else {
+        let facts = self.texts.read(incoming.query.text());
+        let Ok(narrowed) = self.narrow(&mut incoming, facts.as_deref().ok()) else {
             return (no_series(), Verdict::new(Status::Bypass, "lookback"));
         };
         // What may not be cut, or is not understood, passes whole.
@@ -154,7 +157,7 @@ impl Pipeline {
     }
 
     /// Answers a query that may be cut, if it can be.
-    async fn answer_in_parts(&self, incoming: Incoming, facts: Facts) -> (Reply, Verdict) {
+    async fn answer_in_parts(&self, incoming: Incoming, facts: Arc<Facts>) -> (Reply, Verdict) {
         let asked = Arc::new(self.pin(incoming, facts));
         let key = self.key(&asked);
         let bypass = asked.bypass_reason();
@@ -232,7 +235,11 @@ impl Pipeline {
     }
 
     /// The facts of a query that may be cut. The reason says why it is to pass whole.
-    async fn may_be_cut(&self, incoming: &Incoming, facts: Result<Facts, Opaque>) -> Result<Facts, &'static str> {
+    async fn may_be_cut(
+        &self,
+        incoming: &Incoming,
+        facts: Result<Arc<Facts>, Opaque>,
+    ) -> Result<Arc<Facts>, &'static str> {
         let query = &incoming.query;
         if self.engine.is_foreign(|| self.engine_key(&incoming.path, &incoming.headers, &incoming.context)) {
             return Err(Foreign::Dialect.as_str());
@@ -276,7 +283,7 @@ impl Pipeline {
     }
 
     /// From here on the query may be cut.
-    fn pin(&self, incoming: Incoming, facts: Facts) -> Asked {
+    fn pin(&self, incoming: Incoming, facts: Arc<Facts>) -> Asked {
         let Incoming { method, path, headers, query, context } = incoming;
         let past_cache = PastCache::of(&headers, query.text(), context.caller, self.policy.caches_alerts);
         let pinned = facts.pin(query.text(), query.start.ms(), query.end.ms()).into_owned();

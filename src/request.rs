@@ -56,7 +56,7 @@ pub struct PlannedQuery {
     /// What was asked.
     pub query: RangeQuery,
     /// What its text says about itself.
-    pub facts: Facts,
+    pub facts: std::sync::Arc<Facts>,
     /// The text that goes downstream: the client's, with `@ start()` and `@ end()` pinned to the client's range.
     pub pinned: String,
 }

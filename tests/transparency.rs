@@ -313,7 +313,7 @@ impl Frontend {
         let slots = Slots::new(&query.grid, self.settings.policy.interval_ms);
         let scope = ("data", &TenantId::anonymous(), "/api/v1/query_range");
         let identity = Identity::new(scope, &query, &pinned, slots, &[]);
-        Asked { planned: PlannedQuery { query, facts, pinned }, identity, slots }
+        Asked { planned: PlannedQuery { query, facts: facts.into(), pinned }, identity, slots }
     }
 
     /// As the pipeline answers it.

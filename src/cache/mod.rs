@@ -17,4 +17,5 @@ pub mod purger;
 pub mod remote;
 pub mod shared;
 pub mod store;
+pub mod texts;
 pub mod whole;

@@ -277,7 +277,7 @@ pub fn read(request: &Request, settings: &Settings) -> Asked {
     let slots = Slots::new(&query.grid, settings.policy.interval_ms);
     let scope = ("data", &TenantId::anonymous(), "/api/v1/query_range");
     let identity = Identity::new(scope, &query, &pinned, slots, &[]);
-    Asked { planned: PlannedQuery { query, facts, pinned }, key: CacheKey { identity, slots } }
+    Asked { planned: PlannedQuery { query, facts: facts.into(), pinned }, key: CacheKey { identity, slots } }
 }
 
 /// A promfront without its door and its downstream.

@@ -221,7 +221,7 @@ fn planned(text: &str, asked: &StepGrid) -> PlannedQuery {
     let query = Params::read(Some(&parameters), None).and_then(read_range_query).expect("a range query");
     assert_eq!((query.grid, query.text()), (*asked, text));
     let pinned = facts.pin(text, start.ms(), end.ms()).into_owned();
-    PlannedQuery { query, facts, pinned }
+    PlannedQuery { query, facts: facts.into(), pinned }
 }
 
 /// Which answers' samples there are in `grid`, and what was said about them.
