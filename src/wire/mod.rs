@@ -9,3 +9,4 @@ pub mod request;
 pub mod response;
 mod scan;
 pub mod skim;
+mod stride;

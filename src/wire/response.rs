@@ -11,6 +11,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::scan::{Cursor, Odd, Scan};
+use super::stride::Stride;
 use crate::model::grid::StepGrid;
 use crate::model::response::{Annotations, RangeAnswer};
 use crate::model::series::{Matrix, SeriesSpans, Span, TextMatrix, compare_metrics, compare_strings};
@@ -84,9 +85,12 @@ pub fn scan(body: &Bytes, grid: &StepGrid) -> Result<RangeAnswer, Refused> {
     // Prometheus 3 writes the bytes of a label that is no UTF-8 as they are: no JSON, strictly, but what clients are sent.
     let is_whole = || serde_json::from_str::<serde::de::IgnoredAny>(&String::from_utf8_lossy(body)).is_ok();
     let refused = |at, foreign| if is_whole() { Refused::Foreign(foreign) } else { broken(at) };
-    std::str::from_utf8(body).map_err(|error| refused(error.valid_up_to(), Foreign::Shape))?;
     let mut scanner = Scanner::new(body, *grid);
-    scanner.envelope().map_err(|Odd { at }| refused(at, scanner.foreign.unwrap_or(Foreign::Shape)))?;
+    // What is taken is UTF-8: its strings were checked, and the rest is ASCII. What is not taken is judged as a whole first.
+    scanner.envelope().map_err(|Odd { at }| match std::str::from_utf8(body) {
+        Err(error) => refused(error.valid_up_to(), Foreign::Shape),
+        Ok(_) => refused(at, scanner.foreign.unwrap_or(Foreign::Shape)),
+    })?;
     Ok(RangeAnswer {
         grid: *grid,
         matrix: Matrix::Text(TextMatrix::new(body.clone(), scanner.series)),
@@ -99,6 +103,7 @@ struct Scanner<'t> {
     text: &'t [u8],
     cursor: Cursor<'t>,
     grid: StepGrid,
+    stride: Option<Stride>,
     series: Vec<SeriesSpans>,
     annotations: Annotations,
     stats: Option<Box<str>>,
@@ -111,6 +116,7 @@ impl<'t> Scanner<'t> {
             text,
             cursor: Cursor::new(text),
             grid,
+            stride: Stride::new(grid.step().ms()),
             series: Vec::new(),
             annotations: Annotations::default(),
             stats: None,
@@ -199,8 +205,8 @@ impl<'t> Scanner<'t> {
     fn one_series(&mut self) -> Scan<()> {
         self.cursor.expect(b"{\"metric\":")?;
         let metric = self.metric()?;
-        let floats = if self.cursor.take(b",\"values\":[") { self.points(Cursor::value)? } else { 0..0 };
-        let histograms = if self.cursor.take(b",\"histograms\":[") { self.points(histogram)? } else { 0..0 };
+        let floats = if self.cursor.take(b",\"values\":[") { self.floats()? } else { 0..0 };
+        let histograms = if self.cursor.take(b",\"histograms\":[") { self.histograms()? } else { 0..0 };
         self.cursor.expect(b"}")?;
         if floats.is_empty() && histograms.is_empty() {
             return self.refuse(Foreign::Shape);
@@ -237,13 +243,33 @@ impl<'t> Scanner<'t> {
         Ok(metric)
     }
 
-    /// Points up to and with the closing bracket; the range is without it.
-    fn points(&mut self, value: fn(&mut Cursor<'t>) -> Scan<()>) -> Scan<Range<usize>> {
+    fn floats(&mut self) -> Scan<Range<usize>> {
+        let (text, stride, last) = (self.text, self.stride, self.grid.last().ms());
+        self.points(|cursor, at, time| {
+            cursor.expect(b"\"")?;
+            let time = match stride.and_then(|stride| stride.after(time, &text[at..cursor.at()])) {
+                Some(joint) => cursor.floats(joint, last)?,
+                None => cursor.float().map(|()| time)?,
+            };
+            cursor.expect(b"\"")?;
+            Ok(time)
+        })
+    }
+
+    fn histograms(&mut self) -> Scan<Range<usize>> {
+        self.points(|cursor, _, time| histogram(cursor).map(|()| time))
+    }
+
+    /// Points up to and with the closing bracket; the range is without it. `values` is given where a point's time begins and
+    /// the time; it takes the value, perhaps points after it too, and gives the time of the last one.
+    #[inline]
+    fn points(&mut self, values: impl Fn(&mut Cursor<'t>, usize, i64) -> Scan<i64>) -> Scan<Range<usize>> {
         let start = self.cursor.at();
         let (step, first, last) = (self.grid.step().ms(), self.grid.start().ms(), self.grid.last().ms());
         let mut previous = None;
         loop {
             self.cursor.expect(b"[")?;
+            let at = self.cursor.at();
             let time = self.cursor.sample_time()?;
             self.cursor.expect(b",")?;
             let follows = match previous {
@@ -254,8 +280,7 @@ impl<'t> Scanner<'t> {
             if !(follows || (time >= first && (time - first) % step == 0)) || time > last {
                 return self.refuse(Foreign::OffGrid);
             }
-            previous = Some(time);
-            value(&mut self.cursor)?;
+            previous = Some(values(&mut self.cursor, at, time)?);
             self.cursor.expect(b"]")?;
             if self.cursor.take(b"]") {
                 return Ok(start..self.cursor.at() - 1);

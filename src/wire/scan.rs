@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::stride::Joint;
+
 /// The text is not of the expected shape at this byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Odd {
@@ -56,21 +58,42 @@ impl<'t> Cursor<'t> {
         if self.take(literal) { Ok(()) } else { self.odd() }
     }
 
-    /// Takes a string and gives the range of its inside, escapes checked but not resolved. (That the whole text is UTF-8
-    /// is checked once, elsewhere.)
+    /// Takes a string and gives the range of its inside, which is UTF-8, its escapes checked but not resolved.
     pub(super) fn string(&mut self) -> Scan<Range<usize>> {
         self.expect(b"\"")?;
         let start = self.at;
+        let mut seen = 0;
         loop {
+            self.skip(|word| {
+                seen |= word;
+                equal(word, b'"') | equal(word, b'\\') | below(word, 0x20)
+            });
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => self.escape()?,
-                Some(0x20..) => self.at += 1,
+                Some(byte @ 0x20..) => {
+                    seen |= u64::from(byte);
+                    self.at += 1;
+                }
                 _ => return self.odd(),
             }
         }
+        let inside = start..self.at;
         self.at += 1;
-        Ok(start..self.at - 1)
+        let is_text = seen & HIGHS == 0 || std::str::from_utf8(&self.text[inside.clone()]).is_ok();
+        if is_text { Ok(inside) } else { self.odd() }
+    }
+
+    /// Passes the bytes before the first that `stops` marks, as far as there are eight to be looked at together.
+    #[inline]
+    fn skip(&mut self, mut stops: impl FnMut(u64) -> u64) {
+        while let Some(&word) = self.text[self.at..].first_chunk() {
+            let passed = stops(u64::from_le_bytes(word)).trailing_zeros() as usize / 8;
+            self.at += passed;
+            if passed < 8 {
+                break;
+            }
+        }
     }
 
     fn escape(&mut self) -> Scan<()> {
@@ -153,15 +176,52 @@ impl<'t> Cursor<'t> {
     #[inline]
     pub(super) fn value(&mut self) -> Scan<()> {
         self.expect(b"\"")?;
-        let start = self.at;
-        while self.peek().is_some_and(|byte| OF_A_FLOAT[usize::from(byte)]) {
-            self.at += 1;
-        }
-        if self.at == start {
-            return self.odd();
-        }
+        self.float()?;
         self.expect(b"\"")
     }
+
+    /// Takes the inside of a sample value: the characters that floats are written with, as far as they go.
+    #[inline]
+    pub(super) fn float(&mut self) -> Scan<()> {
+        let start = self.at;
+        loop {
+            self.skip(|word| HIGHS & !(below(word ^ DIGITS, 10) | equal(word, b'.')));
+            match self.peek() {
+                Some(byte) if OF_A_FLOAT[usize::from(byte)] => self.at += 1,
+                _ if self.at == start => return self.odd(),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes points of which each follows the one before by one step, from the inside of a value to the inside of the last
+    /// one, and gives the last one's time.
+    #[inline]
+    pub(super) fn floats(&mut self, mut joint: Joint<'_>, last: i64) -> Scan<i64> {
+        self.float()?;
+        while let Some(length) = joint.meet(&self.text[self.at..], last) {
+            self.at += length;
+            self.float()?;
+        }
+        Ok(joint.time())
+    }
+}
+
+/// The highest bit of each byte.
+const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+const DIGITS: u64 = u64::from_ne_bytes([b'0'; 8]);
+
+/// Marks, by its highest bit, each byte of `word` that is below `limit`, itself at most 0x80.
+#[inline]
+fn below(word: u64, limit: u8) -> u64 {
+    let reach = u64::from_ne_bytes([0x80 - limit; 8]);
+    !(((word & !HIGHS) + reach) | word) & HIGHS
+}
+
+/// Marks each byte of `word` that is `byte`.
+#[inline]
+fn equal(word: u64, byte: u8) -> u64 {
+    below(word ^ u64::from_ne_bytes([byte; 8]), 1)
 }
 
 /// The characters of `-1.5e+06`, `NaN`, `+Inf`.
