@@ -66,7 +66,7 @@ impl<'t> Cursor<'t> {
         loop {
             self.skip(|word| {
                 seen |= word;
-                equal(word, b'"') | equal(word, b'\\') | below(word, 0x20)
+                (is(word, b'"') | is(word, b'\\') | below(word, 0x20)) & HIGHS
             });
             match self.peek() {
                 Some(b'"') => break,
@@ -184,14 +184,12 @@ impl<'t> Cursor<'t> {
     #[inline]
     pub(super) fn float(&mut self) -> Scan<()> {
         let start = self.at;
-        loop {
-            self.skip(|word| HIGHS & !(below(word ^ DIGITS, 10) | equal(word, b'.')));
-            match self.peek() {
-                Some(byte) if OF_A_FLOAT[usize::from(byte)] => self.at += 1,
-                _ if self.at == start => return self.odd(),
-                _ => return Ok(()),
-            }
+        self.take(b"-");
+        self.skip(|word| beyond(word ^ DIGITS, 9) & beyond(word ^ DOTS, 0) & HIGHS);
+        while self.peek().is_some_and(|byte| OF_A_FLOAT[usize::from(byte)]) {
+            self.at += 1;
         }
+        if self.at == start { self.odd() } else { Ok(()) }
     }
 
     /// Takes points of which each follows the one before by one step, from the inside of a value to the inside of the last
@@ -207,21 +205,30 @@ impl<'t> Cursor<'t> {
     }
 }
 
-/// The highest bit of each byte.
-const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-const DIGITS: u64 = u64::from_ne_bytes([b'0'; 8]);
+// Eight bytes at once: a byte's highest bit is its mark. Sums and differences run over into the bytes after the first that
+// is marked, so the marks of those mean nothing.
 
-/// Marks, by its highest bit, each byte of `word` that is below `limit`, itself at most 0x80.
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGHS: u64 = ONES << 7;
+const DIGITS: u64 = ONES * b'0' as u64;
+const DOTS: u64 = ONES * b'.' as u64;
+
+/// Marks the first byte below `limit`, which is at most 0x80.
 #[inline]
 fn below(word: u64, limit: u8) -> u64 {
-    let reach = u64::from_ne_bytes([0x80 - limit; 8]);
-    !(((word & !HIGHS) + reach) | word) & HIGHS
+    word.wrapping_sub(ONES * u64::from(limit)) & !word
 }
 
-/// Marks each byte of `word` that is `byte`.
+/// Marks the first byte that is `byte`.
 #[inline]
-fn equal(word: u64, byte: u8) -> u64 {
-    below(word ^ u64::from_ne_bytes([byte; 8]), 1)
+fn is(word: u64, byte: u8) -> u64 {
+    below(word ^ (ONES * u64::from(byte)), 1)
+}
+
+/// Marks the first byte beyond `limit`, which is less than 0x80.
+#[inline]
+fn beyond(word: u64, limit: u8) -> u64 {
+    word.wrapping_add(ONES * u64::from(0x7F - limit)) | word
 }
 
 /// The characters of `-1.5e+06`, `NaN`, `+Inf`.
