@@ -245,8 +245,9 @@ impl<'t> Scanner<'t> {
 
     fn floats(&mut self) -> Scan<Range<usize>> {
         let (text, stride, last) = (self.text, self.stride, self.grid.last().ms());
-        self.points(|cursor, at, time| {
+        self.points(|cursor, at, time, follows| {
             cursor.expect(b"\"")?;
+            let stride = stride.filter(|_| follows);
             let time = match stride.and_then(|stride| stride.after(time, &text[at..cursor.at()])) {
                 Some(joint) => cursor.floats(joint, last)?,
                 None => cursor.float().map(|()| time)?,
@@ -257,13 +258,13 @@ impl<'t> Scanner<'t> {
     }
 
     fn histograms(&mut self) -> Scan<Range<usize>> {
-        self.points(|cursor, _, time| histogram(cursor).map(|()| time))
+        self.points(|cursor, _, time, _| histogram(cursor).map(|()| time))
     }
 
     /// Points up to and with the closing bracket; the range is without it. `values` is given where a point's time begins and
     /// the time; it takes the value, perhaps points after it too, and gives the time of the last one.
     #[inline]
-    fn points(&mut self, values: impl Fn(&mut Cursor<'t>, usize, i64) -> Scan<i64>) -> Scan<Range<usize>> {
+    fn points(&mut self, values: impl Fn(&mut Cursor<'t>, usize, i64, bool) -> Scan<i64>) -> Scan<Range<usize>> {
         let start = self.cursor.at();
         let (step, first, last) = (self.grid.step().ms(), self.grid.start().ms(), self.grid.last().ms());
         let mut previous = None;
@@ -280,7 +281,7 @@ impl<'t> Scanner<'t> {
             if !(follows || (time >= first && (time - first) % step == 0)) || time > last {
                 return self.refuse(Foreign::OffGrid);
             }
-            previous = Some(values(&mut self.cursor, at, time)?);
+            previous = Some(values(&mut self.cursor, at, time, follows || previous.is_none())?);
             self.cursor.expect(b"]")?;
             if self.cursor.take(b"]") {
                 return Ok(start..self.cursor.at() - 1);

@@ -162,6 +162,12 @@ impl<'t> Cursor<'t> {
     #[inline]
     fn digits(&mut self, mut value: i64) -> (i64, usize) {
         let start = self.at;
+        if let Some(&word) = self.text[start..].first_chunk()
+            && let Some(eight) = eight_digits(u64::from_le_bytes(word))
+        {
+            value = value.wrapping_mul(100_000_000).wrapping_add(eight);
+            self.at += 8;
+        }
         while let Some(byte) = self.peek().filter(u8::is_ascii_digit) {
             value = value.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
             self.at += 1;
@@ -229,6 +235,21 @@ fn is(word: u64, byte: u8) -> u64 {
 #[inline]
 fn beyond(word: u64, limit: u8) -> u64 {
     word.wrapping_add(ONES * u64::from(0x7F - limit)) | word
+}
+
+/// The number that eight digits write, the first of them in the lowest byte: neighbours are joined to pairs, to fours, to all.
+#[inline]
+fn eight_digits(word: u64) -> Option<i64> {
+    const PAIRS: u64 = 0x00FF_00FF_00FF_00FF;
+    const FOURS: u64 = 0x0000_FFFF_0000_FFFF;
+    let digits = word ^ DIGITS;
+    if beyond(digits, 9) & HIGHS != 0 {
+        return None;
+    }
+    let pairs = ((digits * 10) + (digits >> 8)) & PAIRS;
+    let fours = ((pairs * 100) + (pairs >> 16)) & FOURS;
+    let eight = (fours * 10_000 + (fours >> 32)) & 0xFFFF_FFFF;
+    Some(eight.cast_signed())
 }
 
 /// The characters of `-1.5e+06`, `NaN`, `+Inf`.
