@@ -40,6 +40,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
             "cache/store/",
             "cache/coalesce.rs",
             "cache/finished.rs",
+            "cache/packer.rs",
             "cache/texts.rs",
             "cache/purger.rs",
             "cache/remote.rs",

@@ -197,7 +197,7 @@ fn plain(body: &[u8], grid: StepGrid) -> Result<Held, Option<Foreign>> {
 /// What the scanner says.
 fn scanned(body: &[u8], grid: StepGrid) -> Result<Held, Option<Foreign>> {
     match scan(&Bytes::copy_from_slice(body), &grid) {
-        Ok(answer) => Ok((answer.matrix.series().to_vec(), answer.annotations, answer.stats)),
+        Ok(answer) => Ok((answer.matrix.unpacked().series().to_vec(), answer.annotations, answer.stats)),
         Err(Refused::Foreign(why)) => Err(Some(why)),
         Err(Refused::Broken { at, length }) => {
             assert!(at <= length && length == body.len(), "byte {at} of {length}");

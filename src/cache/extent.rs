@@ -140,6 +140,14 @@ impl Slot {
         slot
     }
 
+    /// With `now` in the place of the answer `before`; none if that is not held.
+    pub fn with_answer_replaced(&self, before: &Arc<RangeAnswer>, now: &Arc<RangeAnswer>) -> Option<Self> {
+        let at = self.extents.iter().position(|extent| Arc::ptr_eq(&extent.answer, before))?;
+        let mut slot = self.clone();
+        slot.extents[at].answer = Arc::clone(now);
+        Some(slot)
+    }
+
     /// Without the extents for which `is_gone` holds.
     #[must_use]
     pub fn without(&self, is_gone: impl Fn(&Extent) -> bool) -> Self {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::extent::{Extent, Lifetimes, Slot};
 use super::finished::FinishedAnswers;
 use super::key::{Identity, Slots};
+use super::packer::ExtentPacker;
 use super::page::{Page, Pages};
 use super::plan::{Lookup, NotKept, admit, final_instants, look_up, reads};
 use super::purger::Purger;
@@ -38,6 +39,7 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ExtentCache {
     memory: Arc<MemoryStore>,
+    packer: Arc<ExtentPacker>,
     finished: Arc<FinishedAnswers>,
     shared: Option<Arc<Shared>>,
     purger: Arc<Purger>,
@@ -87,7 +89,8 @@ impl ExtentCache {
         let finished = Arc::new(FinishedAnswers::new(for_finished));
         let purger = Arc::new(Purger::new(Arc::clone(&memory), options.ttl));
         let shared = shared.map(|tier| Arc::new(Shared::new(tier, lifetimes, &purger, &memory, &metrics)));
-        Self { memory, finished, shared, purger, lifetimes, freshness: options.freshness, metrics }
+        let packer = Arc::new(ExtentPacker::start(&memory));
+        Self { memory, packer, finished, shared, purger, lifetimes, freshness: options.freshness, metrics }
     }
 
     /// The same tiers, for other options, as far as [`keeps_tiers`](Self::keeps_tiers) allows.
@@ -95,6 +98,7 @@ impl ExtentCache {
     pub fn with_options(&self, options: &config::Cache) -> Self {
         Self {
             memory: Arc::clone(&self.memory),
+            packer: Arc::clone(&self.packer),
             finished: Arc::clone(&self.finished),
             shared: self.shared.clone(),
             purger: Arc::clone(&self.purger),
@@ -234,7 +238,8 @@ impl ExtentCache {
         let reads = reads(planned);
         let pages = Pages::new(key.slots, &answer.grid, reads, now.before(self.freshness));
         for (index, part) in key.slots.of(&finals) {
-            let fresh = Extent { answer: Arc::new(answer.packed_part(&part)), fetched_at: now, reads };
+            let kept = Arc::new(answer.part(&part));
+            let fresh = Extent { answer: Arc::clone(&kept), fetched_at: now, reads };
             let (due, slot) = self.memory.update(&key.identity, index, |held| {
                 held.slot = held.slot.with(fresh, now, &self.lifetimes);
                 if let Some(rest) = self.purger.rules().purge(key.identity.bytes(), &held.slot) {
@@ -247,6 +252,7 @@ impl ExtentCache {
                 (held.dues.take(&pages, index, &held.slot), held.slot.clone())
             });
             self.metrics.cache_kept.inc();
+            self.packer.pack(&key.identity, index, kept);
             if let Some(shared) = &self.shared {
                 shared.put(Scope { identity: &key.identity, pages, now }, due, slot);
             }

@@ -13,6 +13,7 @@ pub mod behind;
 pub mod coalesce;
 pub mod finished;
 pub mod layer;
+pub mod packer;
 pub mod purger;
 pub mod remote;
 pub mod shared;

@@ -37,6 +37,18 @@ impl Point {
         Some(Self { start, comma, close })
     }
 
+    /// The one that begins at `start` and follows `before`: their times are mostly equally long. (What stands at the place of the
+    /// comma may be another comma. Then too little is found to be alike, and nothing else.)
+    #[inline]
+    fn read_after(text: &[u8], start: usize, before: Self) -> Option<Self> {
+        let comma = start + (before.comma - before.start);
+        if text.get(comma) != Some(&b',') {
+            return Self::read(text, start);
+        }
+        let close = comma + 2 + memchr(b'"', text.get(comma + 2..)?)?;
+        Some(Self { start, comma, close })
+    }
+
     /// Where the one after it begins, if there is one.
     fn next(self) -> usize {
         self.close + 3
@@ -70,7 +82,11 @@ pub fn write_floats(text: &[u8], code: &Code, out: &mut BitWriter) {
     let mut writer = Matches { text, code, out, length: 0, distance: 0 };
     let mut at = 0;
     let mut before: Option<Point> = None;
-    while let Some(point) = Point::read(text, at) {
+    let read = |at, before: Option<Point>| match before {
+        None => Point::read(text, at),
+        Some(before) => Point::read_after(text, at, before),
+    };
+    while let Some(point) = read(at, before) {
         match before {
             None => writer.literals(at, point.close),
             Some(before) => {
@@ -175,9 +191,13 @@ impl Matches<'_, '_> {
             let four = word(*a).then(word(*b)).then(word(*c).then(word(*d)));
             self.out.put(four.bits, four.count);
         }
-        for byte in rest {
-            self.out.put(word(*byte).bits, word(*byte).count);
-        }
+        let last = match rest {
+            [] => return,
+            [a] => word(*a),
+            [a, b] => word(*a).then(word(*b)),
+            [a, b, c, ..] => word(*a).then(word(*b)).then(word(*c)),
+        };
+        self.out.put(last.bits, last.count);
     }
 
     /// New digits of a value. Where one of them is repeated (thirds, and what is not quite a decimal fraction) that is a match.

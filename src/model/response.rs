@@ -59,6 +59,17 @@ impl RangeAnswer {
         self.annotations.is_empty() && self.stats.is_none()
     }
 
+    /// The answer to the part of its grid that lies in `grid`, as stretches of the same text if it is one.
+    #[must_use]
+    pub fn part(&self, grid: &StepGrid) -> Self {
+        Self {
+            grid: *grid,
+            matrix: self.matrix.part(grid),
+            annotations: self.annotations.clone(),
+            stats: self.stats.clone(),
+        }
+    }
+
     /// The answer to the part of its grid that lies in `grid`, as it is held: it keeps nothing else of a response alive.
     #[must_use]
     pub fn packed_part(&self, grid: &StepGrid) -> Self {

@@ -57,6 +57,13 @@ pub struct SeriesSpans {
     pub histograms: Span,
 }
 
+impl SeriesSpans {
+    /// How many bytes of the text it takes.
+    fn len(&self) -> usize {
+        self.metric.len() + self.floats.len() + self.histograms.len()
+    }
+}
+
 /// Series in label order with their points, as text.
 #[derive(Clone, Debug)]
 pub struct TextMatrix {
@@ -85,9 +92,9 @@ impl TextMatrix {
         &self.series
     }
 
-    /// How much memory it holds, in bytes.
+    /// How much memory it holds, in bytes: its stretches of the text, which it may share.
     pub fn weight(&self) -> usize {
-        self.text.len() + self.series.len() * size_of::<SeriesSpans>()
+        self.series.iter().map(|series| series.len() + size_of::<SeriesSpans>()).sum()
     }
 
     /// The points of `span` whose instants lie in `grid`; the whole span when the matrix is known to lie inside.
@@ -98,27 +105,31 @@ impl TextMatrix {
         Span::new(&(base + kept.start..base + kept.end))
     }
 
+    /// What lies in `grid`, as stretches of the same text.
+    #[must_use]
+    pub fn part(&self, grid: &StepGrid) -> Self {
+        let part = |s: &SeriesSpans| SeriesSpans {
+            floats: self.within(s.floats, grid),
+            histograms: self.within(s.histograms, grid),
+            ..*s
+        };
+        let is_there = |s: &SeriesSpans| !s.floats.is_empty() || !s.histograms.is_empty();
+        Self { text: self.text.clone(), series: self.series.iter().map(part).filter(is_there).collect() }
+    }
+
     /// A copy of what lies in `grid`, in a text of its own: it keeps nothing else of the response alive.
     #[must_use]
     pub fn extract(&self, grid: &StepGrid) -> Self {
-        let kept: Vec<SeriesSpans> = self
-            .series
-            .iter()
-            .map(|s| SeriesSpans {
-                floats: self.within(s.floats, grid),
-                histograms: self.within(s.histograms, grid),
-                ..*s
-            })
-            .filter(|s| !s.floats.is_empty() || !s.histograms.is_empty())
-            .collect();
-        let length = kept.iter().map(|s| s.metric.len() + s.floats.len() + s.histograms.len()).sum();
+        let part = self.part(grid);
+        let length = part.series.iter().map(SeriesSpans::len).sum();
         let mut text = Vec::with_capacity(length);
         let mut copy = |span: Span| {
             let start = text.len();
             text.extend_from_slice(self.bytes(span));
             Span::new(&(start..text.len()))
         };
-        let series = kept
+        let series = part
+            .series
             .iter()
             .map(|s| SeriesSpans { metric: copy(s.metric), floats: copy(s.floats), histograms: copy(s.histograms) })
             .collect();
@@ -178,6 +189,15 @@ impl Matrix {
         match self {
             Self::Text(matrix) => Cow::Borrowed(matrix),
             Self::Packed(matrix) => Cow::Owned(matrix.unpacked()),
+        }
+    }
+
+    /// What lies in `grid`: of a text as stretches of it, of what is packed as it is packed.
+    #[must_use]
+    pub fn part(&self, grid: &StepGrid) -> Self {
+        match self {
+            Self::Text(matrix) => Self::Text(matrix.part(grid)),
+            Self::Packed(_) => self.packed_part(grid),
         }
     }
 

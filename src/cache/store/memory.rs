@@ -91,6 +91,17 @@ impl MemoryStore {
         outcome.expect("the store calls its function once")
     }
 
+    /// Changes the extents that are held of the slot `index` of a query, if there are any and `change` makes others of them.
+    pub fn amend(&self, identity: &Identity, index: i64, change: impl FnOnce(&Slot) -> Option<Slot>) {
+        self.cache.entry(identity.slot(index)).and_compute_with(|held| {
+            let held = held.map(moka::Entry::into_value).filter(|entry| entry.identity == *identity.bytes());
+            let Some(entry) = held else { return Op::Nop };
+            let Some(slot) = change(&entry.held.slot) else { return Op::Nop };
+            let held = Held { slot, ..entry.held.clone() };
+            Op::Put(Arc::new(Entry { identity: Arc::clone(&entry.identity), held }))
+        });
+    }
+
     /// Gives every entry to `change`, which makes another slot of it or lets it be.
     pub fn sweep(&self, mut change: impl FnMut(&[u8], &Slot) -> Option<Slot>) {
         for (key, seen) in &self.cache {
