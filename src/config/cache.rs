@@ -48,7 +48,8 @@ options! {
     /// The tier in this process.
     #[derive(Copy)]
     pub struct Memory {
-        /// What the extents of range queries may weigh in this process. 0 keeps none (`whole` is apart).
+        /// What the extents of range queries may weigh in this process, an eighth of it as answers that were sent. 0 keeps none
+        /// (`whole` is apart).
         max_bytes: u64 as Size = 1 << 30;
     }
 }

@@ -88,7 +88,9 @@ impl BitWriter {
     /// Appends whole bytes. The last one before is whole.
     pub fn put_bytes(&mut self, bytes: &[u8]) {
         debug_assert_eq!(self.held, 0, "bytes are aligned");
-        bytes.iter().for_each(|byte| self.put(u64::from(*byte), 8));
+        for byte in bytes {
+            self.put(u64::from(*byte), 8);
+        }
     }
 
     /// How many bits were written and not taken.
@@ -101,11 +103,11 @@ impl BitWriter {
         &self.bytes[..self.written]
     }
 
-    /// Takes the whole bytes so far.
+    /// Takes the whole bytes so far, in as much memory as they need.
     pub fn take(&mut self) -> Vec<u8> {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.truncate(std::mem::take(&mut self.written));
-        bytes
+        let taken = self.bytes().to_vec();
+        self.written = 0;
+        taken
     }
 }
 

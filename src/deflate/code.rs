@@ -279,7 +279,9 @@ fn header(literals: &[u8], distances: &[u8]) -> (Vec<u8>, usize) {
     const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
     let told = repetitions(&[literals, distances].concat());
     let mut often = [0; 19];
-    told.iter().for_each(|(symbol, ..)| often[usize::from(*symbol)] += 1);
+    for (symbol, ..) in &told {
+        often[usize::from(*symbol)] += 1;
+    }
     let lengths = huffman(&often, MOST_BITS_OF_LENGTHS);
     let words = words_of(&lengths);
     let used = ORDER.iter().rposition(|symbol| lengths[*symbol] > 0).map_or(4, |last| (last + 1).max(4));

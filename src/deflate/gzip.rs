@@ -152,7 +152,9 @@ impl Gzip {
             put(&mut self.out, code.distance(distance));
             text = &text[length..];
         }
-        text.iter().for_each(|byte| put(&mut self.out, code.literal(usize::from(*byte))));
+        for byte in text {
+            put(&mut self.out, code.literal(usize::from(*byte)));
+        }
     }
 }
 

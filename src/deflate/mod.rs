@@ -10,8 +10,11 @@ mod bits;
 mod code;
 mod crc;
 mod gzip;
+#[expect(clippy::cast_possible_truncation, reason = "a text is at most MOST_PACKED bytes")]
 mod points;
+#[expect(clippy::cast_possible_truncation, reason = "symbols, lengths and their bits are below 32,768")]
 mod symbols;
+#[expect(clippy::cast_possible_truncation, reason = "symbols are below 286, and bits are masked to as few as fit")]
 mod unpack;
 
 pub use gzip::Gzip;

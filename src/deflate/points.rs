@@ -137,9 +137,10 @@ struct Matches<'t, 'o> {
     distance: usize,
 }
 
+#[expect(clippy::inline_always, reason = "so the bits that are held stay in registers: 0.69 GB/s instead of 0.56")]
 impl Matches<'_, '_> {
     /// A point that follows `before`, from `from` on, which is where its neighbour's end or its own beginning is.
-    #[inline]
+    #[inline(always)]
     fn float(&mut self, from: usize, before: Point, point: Point) {
         let distance = point.start - before.start;
         if distance > FARTHEST || point.comma - distance != before.comma {
@@ -160,7 +161,7 @@ impl Matches<'_, '_> {
     }
 
     /// What stands at `at` stood `distance` before.
-    #[inline]
+    #[inline(always)]
     fn repeat(&mut self, at: usize, length: usize, distance: usize) {
         if self.length > 0 && self.distance != distance {
             self.flush(at);
@@ -175,7 +176,7 @@ impl Matches<'_, '_> {
         self.plain(from, self.text.len());
     }
 
-    #[inline]
+    #[inline(always)]
     fn literals(&mut self, from: usize, to: usize) {
         if from < to {
             self.flush(from);
@@ -183,7 +184,7 @@ impl Matches<'_, '_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn plain(&mut self, from: usize, to: usize) {
         let word = |byte: u8| self.code.literal(usize::from(byte));
         let (fours, rest) = self.text[from..to].as_chunks::<4>();
@@ -201,7 +202,7 @@ impl Matches<'_, '_> {
     }
 
     /// New digits of a value. Where one of them is repeated (thirds, and what is not quite a decimal fraction) that is a match.
-    #[inline]
+    #[inline(always)]
     fn digits(&mut self, from: usize, to: usize) {
         let mut at = from;
         while let Some(run) = find_run(&self.text[at..to]) {
@@ -215,7 +216,7 @@ impl Matches<'_, '_> {
     }
 
     /// Writes the match that ends at `end`.
-    #[inline]
+    #[inline(always)]
     fn flush(&mut self, end: usize) {
         let mut left = std::mem::take(&mut self.length);
         while left >= SHORTEST {

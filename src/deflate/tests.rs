@@ -1,5 +1,6 @@
 //! What is packed is what is unpacked, by us and by another decoder.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 
 use proptest::prelude::*;
@@ -48,14 +49,14 @@ fn floats() -> impl Strategy<Value = Vec<u8>> {
         for (value, gap) in values {
             t += step * (1 + gap / 3);
             let comma = if text.is_empty() { "" } else { "," };
-            text += &format!("{comma}[{},\"{value}\"]", crate_time(t));
+            write!(text, "{comma}[{},\"{value}\"]", written(t)).expect("a string takes every write");
         }
         text.into_bytes()
     })
 }
 
 /// As Prometheus writes times.
-fn crate_time(ms: i64) -> String {
+fn written(ms: i64) -> String {
     match ms % 1000 {
         0 => (ms / 1000).to_string(),
         _ => format!("{}{}.{:03}", if ms < 0 { "-" } else { "" }, ms.abs() / 1000, ms.abs() % 1000),

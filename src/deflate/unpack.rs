@@ -98,7 +98,7 @@ impl BitReader<'_> {
         let Some(word) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) else { return };
         self.hold |= u64::from_le_bytes(*word) << self.held;
         self.at += (63 - self.held as usize) / 8;
-        self.held |= 56;
+        self.held |= 0b11_1000;
     }
 
     #[inline]

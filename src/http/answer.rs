@@ -44,29 +44,31 @@ fn written(packing: Packing, content: RangeBody, finished: Option<&Arc<FinishedA
         let is_packed = packing == Packing::Gzip && plain.len() >= COMPRESS_FROM;
         let (chunks, is_packed) =
             if is_packed { (Gzip::new(vec![plain]).collect(), Packing::Gzip) } else { (vec![plain], Packing::Plain) };
-        return all(Finished::new(chunks, is_packed), packing, &pieces, finished);
+        return all(&Finished::new(chunks, is_packed), packing, &pieces, finished);
     }
     let mut chunks = content.chunks(packing);
     let first = chunks.next().unwrap_or_default();
     if chunks.is_done() {
-        return all(Finished::new(vec![first], packing), packing, &pieces, finished);
+        return all(&Finished::new(vec![first], packing), packing, &pieces, finished);
     }
     let kept = finished.map(|finished| Kept { finished: Arc::clone(finished), pieces, chunks: Vec::new(), length: 0 });
     headed(body(Sending { first: Some(first), chunks, packing, kept }), packing, true)
 }
 
 /// An answer all of which is there.
-fn all(sent: Finished, asked: Packing, pieces: &[Piece], finished: Option<&Arc<FinishedAnswers>>) -> Response {
+fn all(sent: &Finished, asked: Packing, pieces: &[Piece], finished: Option<&Arc<FinishedAnswers>>) -> Response {
     if let Some(finished) = finished {
         finished.keep(asked, pieces, sent.clone());
     }
-    whole(&sent)
+    whole(sent)
 }
 
 fn whole(sent: &Finished) -> Response {
-    let content = match &*sent.chunks {
-        [only] => Body::from(only.clone()),
-        chunks => body(chunks.to_vec().into_iter()),
+    let content = if let [only] = &*sent.chunks {
+        Body::from(only.clone())
+    } else {
+        let chunks = Arc::clone(&sent.chunks);
+        body((0..chunks.len()).map(move |i| chunks[i].clone()))
     };
     let is_large = sent.packing == Packing::Gzip || sent.length >= COMPRESS_FROM as u64;
     let mut response = headed(content, sent.packing, is_large);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -28,6 +29,8 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LISTED_RANGES: usize = 12;
 /// Bodies shorter than this are not worth compressing.
 pub(super) const COMPRESS_FROM: usize = 1024;
+/// So many bytes of an answer are given before other connections have their turn.
+const AT_A_TURN: usize = 512 << 10;
 /// So much is compressed before the connection gets its turn.
 const COMPRESSED_CHUNK: usize = 64 << 10;
 
@@ -86,8 +89,19 @@ impl Iterator for Unpacked {
     }
 }
 
-pub(super) fn body(chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
-    Body::from_stream(stream::iter(chunks.map(Ok::<_, std::convert::Infallible>)))
+/// A body of chunks. After some of them other connections have their turn, so that a large answer does not delay small ones.
+pub(super) fn body(mut chunks: impl Iterator<Item = Bytes> + Send + Unpin + 'static) -> Body {
+    let mut given = 0;
+    Body::from_stream(stream::poll_fn(move |context| {
+        if given >= AT_A_TURN {
+            given = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let chunk = chunks.next();
+        given += chunk.as_ref().map_or(0, Bytes::len);
+        Poll::Ready(chunk.map(Ok::<_, std::convert::Infallible>))
+    }))
 }
 
 /// Of all encodings a client accepts, gzip or none: what Grafana and browsers mean by `deflate` differs, and not all that accept

@@ -65,14 +65,12 @@ impl Writer {
         }
     }
 
-    /// Takes what is there.
+    /// Takes what is there, in as much memory as it needs: it may be kept, and what it was written in is written in again.
     pub fn take(&mut self) -> Vec<u8> {
         match &mut self.out {
-            // The next chunk will be about as long.
             Out::Plain(text) => {
-                let room = Vec::with_capacity(text.len());
-                let mut taken = std::mem::replace(text, room);
-                taken.shrink_to_fit();
+                let taken = text.as_slice().to_vec();
+                text.clear();
                 taken
             }
             Out::Gzip(gzip) => gzip.take(),
@@ -91,7 +89,7 @@ impl Writer {
         self.strings(br#","infos":["#, &annotations.infos);
         self.out.text(b"}");
         match self.out {
-            Out::Plain(text) => text,
+            Out::Plain(text) => text.as_slice().to_vec(),
             Out::Gzip(gzip) => gzip.finish(),
         }
     }
