@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::merge::{Places, merge_on, merge_series};
+use crate::merge::{Places, merge_on};
 use crate::model::response::{Annotations, Piece};
+use crate::model::series::Matrix;
 use crate::model::whole::Packing;
 use crate::wire::body::Writer;
 
@@ -34,17 +35,22 @@ impl RangeBody {
         Self { pieces: Arc::new([]), most_series: None, annotations: Annotations::default(), stats: None }
     }
 
-    /// Whether its bytes are told by its pieces alone.
-    pub fn is_pieces_alone(&self) -> bool {
-        self.most_series.is_none() && self.annotations.is_empty() && self.stats.is_none()
+    /// Whether its bytes are told by its pieces alone, and these are as they will stay: a text will be packed in a moment.
+    pub fn is_lasting(&self) -> bool {
+        let is_packed = |piece: &Piece| matches!(piece.answer.matrix, Matrix::Packed(_));
+        self.most_series.is_none()
+            && self.annotations.is_empty()
+            && self.stats.is_none()
+            && self.pieces.iter().all(is_packed)
     }
 
-    /// About how many bytes it has: of a piece that is cut, as great a share as it takes of its instants.
+    /// About how many bytes it has: of the points of a piece that is cut, as great a share as it takes of its instants.
     pub fn about_bytes(&self) -> usize {
         let of = |piece: &Piece| {
             let (taken, all) = (u128::from(piece.grid.len()), u128::from(piece.answer.grid.len()));
-            let bytes = piece.answer.matrix.text_bytes() as u128 * taken / all.max(1);
-            usize::try_from(bytes).unwrap_or(usize::MAX)
+            let labels = piece.answer.matrix.label_bytes();
+            let points = (piece.answer.matrix.text_bytes() - labels) as u128 * taken / all.max(1);
+            labels.saturating_add(usize::try_from(points).unwrap_or(usize::MAX))
         };
         self.pieces.iter().map(of).sum()
     }
@@ -57,8 +63,10 @@ impl RangeBody {
     /// Whether there are more series than `most`.
     pub fn has_more_series_than(&self, most: u64) -> bool {
         let mut series = 0;
-        merge_series(&self.pieces, |_| series += 1);
-        series > most
+        !merge_on(&self.pieces, &mut Places::default(), |_| {
+            series += 1;
+            if series > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
     }
 }
 

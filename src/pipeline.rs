@@ -227,7 +227,7 @@ impl Pipeline {
 
     /// The answers to the parts are bounded together, as soon as they come in.
     fn check_size(&self, asked: &Asked, received: &AtomicU64, part: &FetchedPart) -> Result<(), PartFailure> {
-        let length = part.answer.matrix.text_bytes() as u64;
+        let length = part.answer.matrix.unpacked().text().len() as u64;
         let (tenants, tenant) = (&self.policy.tenants, &asked.context.tenant);
         let is_over =
             received.fetch_add(length, Ordering::Relaxed) + length > tenants.limits_of(tenant).max_response_bytes;

@@ -52,7 +52,7 @@ pub struct Verdict {
     pub cache: Duration,
     /// Time spent waiting for parts.
     pub downstream: Duration,
-    /// Time spent merging and writing.
+    /// Time spent putting the pieces together, but not on writing them: that is done as they are sent.
     pub merge: Duration,
 }
 

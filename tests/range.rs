@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use http::Request;
@@ -141,6 +141,30 @@ async fn a_repeated_query_neither_grows_nor_is_asked_for() {
     {
         assert!((before.sum(name, &[]) - after.sum(name, &[])).abs() < 0.5, "{name} changed");
     }
+}
+
+/// The same pieces are the same answer: it is sent again as it was sent, until one of them is another.
+#[tokio::test]
+async fn the_same_pieces_are_sent_again() {
+    let prometheus = Prometheus::with_test_data().await;
+    let promfront = Promfront::before(&prometheus.url);
+    let ask = async |start: i64, end: i64| {
+        let params = range_params("node_cpu_seconds_total", &start.to_string(), &end.to_string(), "60");
+        same(&prometheus, &promfront, &params).await;
+        let metrics = promfront.metrics().await;
+        (metrics.sum("promfront_cache_sent_again_total", &[]), metrics.sum("promfront_cache_sent_size_bytes", &[]))
+    };
+    let (from, to) = (DATA_START + 3600, DATA_START + 30 * 3600);
+    ask(from, to).await;
+    // What was kept is packed in a moment; from then on its pieces stay what they are.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while ask(from, to).await.0 < 1.0 {
+        assert!(Instant::now() < deadline, "it is never sent again");
+    }
+    let (before, size) = ask(from, to).await;
+    assert!(size > 100_000.0, "{size}");
+    assert!((ask(from, to).await.0 - before - 1.0).abs() < 0.5, "the very same is");
+    assert!((ask(from + 60, to).await.0 - before - 1.0).abs() < 0.5, "a part of it is another answer");
 }
 
 /// C42 to C46: native histograms are kept byte for byte, alone and mixed with floats, cut and merged.

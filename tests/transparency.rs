@@ -365,7 +365,9 @@ impl Frontend {
         let touched = asked.slots.of(&answer.grid).len();
         let Ok(kept) = admit(answer, finals, false, touched) else { return };
         for (index, part) in asked.slots.of(&kept) {
-            let (answer, reads) = (Arc::new(answer.packed_part(&part)), latest_reads(&asked.planned));
+            // What is kept is a text for a moment, and packed then.
+            let kept = if index % 2 == 0 { answer.part(&part) } else { answer.packed_part(&part) };
+            let (answer, reads) = (Arc::new(kept), latest_reads(&asked.planned));
             let fresh = Extent { answer, fetched_at: now, reads };
             let entry = (Arc::clone(asked.identity.bytes()), index);
             let held = self.slots.get(&entry).cloned().unwrap_or_default();

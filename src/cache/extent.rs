@@ -78,8 +78,8 @@ impl Lifetimes {
     }
 }
 
-/// Extents are not merged into one of more bytes: merging copies, and a text is shorter than 4 GiB.
-const MOST_MERGED_BYTES: usize = 64 << 20;
+/// Extents are not merged into one of more bytes of text: it is unpacked and packed, while others wait for the slot.
+const MOST_MERGED_BYTES: usize = 8 << 20;
 /// More extents than this in one slot are merged whatever their ages.
 const MOST_EXTENTS: usize = 32;
 

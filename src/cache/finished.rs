@@ -4,13 +4,16 @@
 //! same bytes. So this decides nothing. What has expired, was purged or belongs to another tenant is never among the pieces that a
 //! look-up gives, and an answer whose pieces are given up is not found any more.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use moka::sync::Cache;
+use prometheus_client::metrics::counter::Counter;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
 use crate::model::response::{Piece, RangeAnswer};
 use crate::model::whole::Packing;
@@ -70,43 +73,77 @@ impl Entry {
 pub struct FinishedAnswers {
     answers: Cache<u64, Arc<Entry>>,
     max_bytes: u64,
+    /// Of answers that are being sent.
+    collected: AtomicU64,
+    sent_again: Counter,
 }
 
 impl FinishedAnswers {
     /// None yet; of at most so many bytes.
-    pub fn new(max_bytes: u64) -> Self {
+    pub fn new(max_bytes: u64, metrics: &Metrics) -> Self {
         let answers = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
             .time_to_idle(IDLE)
             .build();
-        Self { answers, max_bytes }
+        Self { answers, max_bytes, collected: AtomicU64::new(0), sent_again: metrics.cache_sent_again.clone() }
     }
 
     /// The answer that is made of `pieces`, if it was sent before.
     pub fn get(&self, packing: Packing, pieces: &[Piece]) -> Option<Finished> {
-        let entry = self.answers.get(&key(packing, pieces))?;
-        entry.is_of(pieces).then(|| entry.finished.clone())
-    }
-
-    /// Whether an answer of so many bytes may be kept.
-    pub fn takes(&self, length: u64) -> bool {
-        length <= self.max_bytes
+        let entry = self.answers.get(&key(packing, pieces)).filter(|entry| entry.is_of(pieces))?;
+        self.sent_again.inc();
+        Some(entry.finished.clone())
     }
 
     /// Keeps an answer that was sent to somebody who takes `packing`.
     pub fn keep(&self, packing: Packing, pieces: &[Piece], finished: Finished) {
-        if self.takes(finished.length) {
+        if finished.length <= self.max_bytes {
             let part = |piece: &Piece| Part { answer: Arc::downgrade(&piece.answer), grid: piece.grid };
             let parts = pieces.iter().map(part).collect();
             self.answers.insert(key(packing, pieces), Arc::new(Entry { parts, finished }));
         }
     }
 
-    /// How many answers there are, and how many bytes they have.
-    pub fn size(&self) -> (u64, u64) {
+    /// How many bytes all answers have.
+    pub fn size(&self) -> u64 {
         self.answers.run_pending_tasks();
-        (self.answers.entry_count(), self.answers.weighted_size())
+        self.answers.weighted_size()
+    }
+}
+
+/// The chunks of an answer that is being sent. Those of all answers together are bounded: their clients may be slow.
+#[derive(Debug)]
+pub struct Collected {
+    finished: Arc<FinishedAnswers>,
+    chunks: Vec<Bytes>,
+    length: u64,
+}
+
+impl Collected {
+    /// None yet.
+    pub fn new(finished: &Arc<FinishedAnswers>) -> Self {
+        Self { finished: Arc::clone(finished), chunks: Vec::new(), length: 0 }
+    }
+
+    /// Adds a chunk. Whether there is room for it.
+    pub fn add(&mut self, chunk: &Bytes) -> bool {
+        let length = chunk.len() as u64;
+        self.length += length;
+        self.chunks.push(chunk.clone());
+        self.finished.collected.fetch_add(length, Ordering::Relaxed) + length <= self.finished.max_bytes
+    }
+
+    /// Keeps them all as the answer that is made of `pieces`.
+    pub fn keep(mut self, packing: Packing, pieces: &[Piece]) {
+        let chunks = std::mem::take(&mut self.chunks);
+        self.finished.keep(packing, pieces, Finished::new(chunks, packing));
+    }
+}
+
+impl Drop for Collected {
+    fn drop(&mut self) {
+        self.finished.collected.fetch_sub(self.length, Ordering::Relaxed);
     }
 }
 

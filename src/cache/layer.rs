@@ -86,7 +86,7 @@ impl ExtentCache {
         };
         let for_finished = options.memory.max_bytes / SHARE_OF_FINISHED;
         let memory = Arc::new(MemoryStore::new(options.memory.max_bytes - for_finished, options.ttl, &metrics));
-        let finished = Arc::new(FinishedAnswers::new(for_finished));
+        let finished = Arc::new(FinishedAnswers::new(for_finished, &metrics));
         let purger = Arc::new(Purger::new(Arc::clone(&memory), options.ttl));
         let shared = shared.map(|tier| Arc::new(Shared::new(tier, lifetimes, &purger, &memory, &metrics)));
         let packer = Arc::new(ExtentPacker::start(&memory));
@@ -238,7 +238,9 @@ impl ExtentCache {
         let reads = reads(planned);
         let pages = Pages::new(key.slots, &answer.grid, reads, now.before(self.freshness));
         for (index, part) in key.slots.of(&finals) {
-            let kept = Arc::new(answer.part(&part));
+            // A text that is mostly not kept is not held for the rest of it.
+            let is_most = finals.len() * 4 >= answer.grid.len();
+            let kept = Arc::new(if is_most { answer.part(&part) } else { answer.packed_part(&part) });
             let fresh = Extent { answer: Arc::clone(&kept), fetched_at: now, reads };
             let (due, slot) = self.memory.update(&key.identity, index, |held| {
                 held.slot = held.slot.with(fresh, now, &self.lifetimes);
@@ -283,6 +285,7 @@ impl ExtentCache {
 
     /// Brings the gauges up to date before they are read.
     pub fn report(&self) {
+        self.metrics.cache_sent_bytes.set(self.finished.size().cast_signed());
         let (entries, bytes) = self.memory.size();
         self.metrics.cache_entries.set(entries.cast_signed());
         self.metrics.cache_bytes.set(bytes.cast_signed());

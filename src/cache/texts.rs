@@ -10,7 +10,9 @@ use crate::promql::{self, Facts, Opaque};
 const MOST_BYTES: u64 = 8 << 20;
 /// A longer text is read each time.
 const LONGEST: usize = 8 << 10;
-/// What a text costs besides its own length.
+/// What a text weighs with all that may be remembered of it, in its own lengths …
+const FACTS: usize = 4;
+/// … and besides.
 const OVERHEAD: usize = 256;
 
 /// What a text says.
@@ -24,7 +26,7 @@ pub struct Texts {
 
 impl Default for Texts {
     fn default() -> Self {
-        let weight = |text: &Arc<str>, _: &Reading| u32::try_from(text.len() + OVERHEAD).unwrap_or(u32::MAX);
+        let weight = |text: &Arc<str>, _: &Reading| u32::try_from(text.len() * FACTS + OVERHEAD).unwrap_or(u32::MAX);
         Self { read: Cache::builder().max_capacity(MOST_BYTES).weigher(weight).build() }
     }
 }

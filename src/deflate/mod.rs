@@ -19,7 +19,7 @@ mod unpack;
 
 pub use gzip::Gzip;
 
-pub use unpack::unpack;
+pub use unpack::{SLACK, unpack};
 
 #[cfg(test)]
 mod tests;

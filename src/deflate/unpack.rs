@@ -10,7 +10,7 @@ const AT_ONCE_OF_DISTANCES: u32 = 8;
 /// A match is copied in pieces of so many bytes, the last of which may reach beyond it.
 const PIECE: usize = 16;
 /// What may be written beyond a text while it is unpacked: a longest match, and its last piece.
-const SLACK: usize = 258 + PIECE;
+pub const SLACK: usize = 258 + PIECE;
 /// Bits are read eight bytes at a time, and up to seven bytes ahead: so many have to follow the last.
 pub const PADDING: usize = 16;
 

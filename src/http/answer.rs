@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::reply::{COMPRESS_FROM, Gzip, accepts_gzip, body, json};
 use crate::answer::{Chunks, RangeBody};
-use crate::cache::finished::{Finished, FinishedAnswers};
+use crate::cache::finished::{Collected, Finished, FinishedAnswers};
 use crate::model::response::Piece;
 use crate::model::whole::Packing;
 
@@ -25,7 +25,7 @@ pub(super) fn answer(
     is_no_store: bool,
 ) -> Response {
     let packing = if accepts_gzip(asked) { Packing::Gzip } else { Packing::Plain };
-    let finished = finished.filter(|_| content.is_pieces_alone());
+    let finished = finished.filter(|_| content.is_lasting());
     let mut response = match finished.and_then(|finished| finished.get(packing, &content.pieces)) {
         Some(sent) => whole(&sent),
         None => written(packing, content, finished),
@@ -40,7 +40,7 @@ pub(super) fn answer(
 fn written(packing: Packing, content: RangeBody, finished: Option<&Arc<FinishedAnswers>>) -> Response {
     let pieces = Arc::clone(&content.pieces);
     if content.about_bytes() < PACK_WHOLE_BELOW {
-        let plain: Bytes = content.chunks(Packing::Plain).flatten().collect();
+        let plain = Bytes::from(content.chunks(Packing::Plain).collect::<Vec<_>>().concat());
         let is_packed = packing == Packing::Gzip && plain.len() >= COMPRESS_FROM;
         let (chunks, is_packed) =
             if is_packed { (Gzip::new(vec![plain]).collect(), Packing::Gzip) } else { (vec![plain], Packing::Plain) };
@@ -51,8 +51,8 @@ fn written(packing: Packing, content: RangeBody, finished: Option<&Arc<FinishedA
     if chunks.is_done() {
         return all(&Finished::new(vec![first], packing), packing, &pieces, finished);
     }
-    let kept = finished.map(|finished| Kept { finished: Arc::clone(finished), pieces, chunks: Vec::new(), length: 0 });
-    headed(body(Sending { first: Some(first), chunks, packing, kept }), packing, true)
+    let collected = finished.map(Collected::new);
+    headed(body(Sending { first: Some(first), chunks, packing, pieces, collected }), packing, true)
 }
 
 /// An answer all of which is there.
@@ -92,14 +92,8 @@ struct Sending {
     first: Option<Bytes>,
     chunks: Chunks,
     packing: Packing,
-    kept: Option<Kept>,
-}
-
-struct Kept {
-    finished: Arc<FinishedAnswers>,
     pieces: Arc<[Piece]>,
-    chunks: Vec<Bytes>,
-    length: u64,
+    collected: Option<Collected>,
 }
 
 impl Iterator for Sending {
@@ -107,15 +101,11 @@ impl Iterator for Sending {
 
     fn next(&mut self) -> Option<Bytes> {
         let chunk = self.first.take().or_else(|| self.chunks.next())?;
-        if let Some(kept) = &mut self.kept {
-            kept.length += chunk.len() as u64;
-            kept.chunks.push(chunk.clone());
-        }
-        self.kept.take_if(|kept| !kept.finished.takes(kept.length));
+        self.collected.take_if(|collected| !collected.add(&chunk));
         if self.chunks.is_done()
-            && let Some(Kept { finished, pieces, chunks, .. }) = self.kept.take()
+            && let Some(collected) = self.collected.take()
         {
-            finished.keep(self.packing, &pieces, Finished::new(chunks, self.packing));
+            collected.keep(self.packing, &self.pieces);
         }
         Some(chunk)
     }

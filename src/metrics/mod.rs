@@ -54,6 +54,10 @@ pub struct Metrics {
     pub cache_kept: Counter,
     /// Entries evicted for room or age.
     pub cache_evictions: Counter,
+    /// Answers that were sent again as they were sent before.
+    pub cache_sent_again: Counter,
+    /// Bytes of answers that were sent.
+    pub cache_sent_bytes: Gauge,
     /// Bytes held in memory.
     pub cache_bytes: Gauge,
     /// Entries held in memory.
@@ -234,6 +238,18 @@ impl Metrics {
             cache_not_kept: count(table, "cache_not_kept", "Answers not kept by reason", Family::default()),
             cache_kept: count(table, "cache_kept_extents", "Extents kept", Counter::default()),
             cache_evictions: count(table, "cache_evictions", "Entries evicted for room or age", Counter::default()),
+            cache_sent_again: count(
+                table,
+                "cache_sent_again",
+                "Answers sent again as they were sent before",
+                Counter::default(),
+            ),
+            cache_sent_bytes: measure(
+                table,
+                ("cache_sent_size", Unit::Bytes),
+                "Bytes of answers held as they were sent",
+                Gauge::default(),
+            ),
             cache_bytes: measure(table, ("cache_size", Unit::Bytes), "Bytes held in memory", Gauge::default()),
             cache_entries: count(table, "cache_entries", "Entries held in memory", Gauge::default()),
             split_parts: count(table, "split_parts", "Parts that range queries were cut into", Counter::default()),

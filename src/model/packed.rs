@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::grid::StepGrid;
 use super::series::{SeriesSpans, Span, TextMatrix};
-use crate::deflate::{MOST_PACKED, Packer, Points, Run, unpack};
+use crate::deflate::{MOST_PACKED, Packer, Points, Run, SLACK, unpack};
 
 /// One series of a packed matrix: floats, histograms, or both.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +31,14 @@ pub struct PackedMatrix {
 impl PackedMatrix {
     /// What `matrix` has of `grid`, packed; nothing if there is too much of it.
     pub fn of(matrix: &TextMatrix, grid: &StepGrid) -> Option<Self> {
-        if matrix.text().len() > MOST_PACKED {
+        let part = matrix.part(grid);
+        if part.weight() > MOST_PACKED {
             return None;
         }
         let mut builder = Builder::default();
-        for series in matrix.series() {
-            let points = |span| matrix.bytes(matrix.within(span, grid));
-            builder.add(matrix.bytes(series.metric), points(series.floats), points(series.histograms));
+        for series in part.series() {
+            let points = |span| part.bytes(span);
+            builder.add(part.bytes(series.metric), points(series.floats), points(series.histograms));
         }
         Some(builder.finish())
     }
@@ -76,6 +77,11 @@ impl PackedMatrix {
         self.text_bytes
     }
 
+    /// How many bytes its labels have.
+    pub fn label_bytes(&self) -> usize {
+        self.labels.len()
+    }
+
     /// How much memory it holds, in bytes.
     pub fn weight(&self) -> usize {
         self.labels.len() + self.bits.len() + size_of_val(&*self.series) + size_of_val(&*self.histograms)
@@ -83,7 +89,7 @@ impl PackedMatrix {
 
     /// As text.
     pub fn unpacked(&self) -> TextMatrix {
-        let mut text = Vec::with_capacity(self.text_bytes);
+        let mut text = Vec::with_capacity(self.text_bytes + SLACK);
         let mut series = Vec::with_capacity(self.len());
         for i in 0..self.len() {
             let start = text.len();

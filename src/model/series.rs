@@ -168,11 +168,19 @@ impl Matrix {
         }
     }
 
-    /// How many bytes it has as text, with what stands between the points of a text or without.
+    /// How many bytes its labels and points have as text.
     pub fn text_bytes(&self) -> usize {
         match self {
-            Self::Text(matrix) => matrix.text().len(),
+            Self::Text(matrix) => matrix.series().iter().map(SeriesSpans::len).sum(),
             Self::Packed(matrix) => matrix.text_bytes(),
+        }
+    }
+
+    /// How many bytes its labels have.
+    pub fn label_bytes(&self) -> usize {
+        match self {
+            Self::Text(matrix) => matrix.series().iter().map(|series| series.metric.len()).sum(),
+            Self::Packed(matrix) => matrix.label_bytes(),
         }
     }
 

@@ -66,6 +66,9 @@ pub(super) struct Joint<'t> {
     rest: &'t [u8],
 }
 
+/// The first time of more digits than a joint has, in milliseconds.
+const BEYOND: i64 = 10_000_000_000_000;
+
 impl Joint<'_> {
     /// The time of the point before it.
     pub(super) fn time(&self) -> i64 {
@@ -81,6 +84,9 @@ impl Joint<'_> {
         let mut next = *self;
         for _ in 0..=MOST_MISSING {
             next.advance();
+            if next.time >= BEYOND {
+                break;
+            }
             let expected = next.digits + next.frame;
             if head == expected {
                 let is_met = next.time <= last && (next.rest.is_empty() || rest.starts_with(next.rest));
@@ -101,7 +107,7 @@ impl Joint<'_> {
         self.time += self.stride.step_ms;
         let sum = self.digits + self.stride.digits + ONES * CARRY;
         // A byte that did not carry holds the digit and 0xF6, so its highest bit is set. What the first digit carries goes
-        // into the bracket before it, which no text meets.
+        // would go into the bracket before it, at a time that is not met.
         self.digits = sum - ((sum >> 7) & ONES) * CARRY;
     }
 }
@@ -151,6 +157,17 @@ mod tests {
                 time = ahead;
                 prop_assert_eq!(joint.time(), time);
             }
+        }
+    }
+
+    /// Times have ten digits until 2286; then nothing is met, least of all what the carry makes of the bracket.
+    #[test]
+    fn the_last_time_of_ten_digits_is_the_last_that_is_met() {
+        let stride = Stride::new(1000).expect("whole seconds");
+        let mut joint = stride.after(9_999_999_998_000, br#"9999999998,""#).expect("ten digits");
+        assert_eq!(joint.meet(br#""],[9999999999,"1"]"#, i64::MAX), Some(JOINT));
+        for text in [r#""],\0000000000,"1"]"#, r#""],[0000000000,"1"]"#, r#""],[10000000000,"1"]"#] {
+            assert_eq!(joint.meet(text.as_bytes(), i64::MAX), None, "{text}");
         }
     }
 
