@@ -10,9 +10,11 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use promfront::cache::codec::{VERSION, decode, encode};
 use promfront::cache::extent::{Extent, Lifetimes, Reads, Slot};
+use promfront::cache::finished::{Finished, FinishedAnswers};
 use promfront::cache::page::Page;
 use promfront::cache::plan::look_up;
 use promfront::merge::merge_series;
+use promfront::metrics::Metrics;
 use promfront::model::grid::StepGrid;
 use promfront::model::response::{Piece, RangeAnswer};
 use promfront::model::time::{Step, Timestamp};
@@ -96,10 +98,32 @@ fn write_a_week(bencher: Bencher<'_, '_>, series: usize, packing: Packing) {
     });
 }
 
+/// What is kept of a day: all of it, and a quarter that is cut out of it.
+#[divan::bench(args = [1, 4])]
+fn pack_a_share_of_a_day(bencher: Bencher<'_, '_>, share: i64) {
+    let (whole, part) = (answer(&grid(1, 1), 100), grid(1, 1).cut(DAY / share)[0]);
+    let length = whole.part(&part).matrix.text_bytes();
+    bencher.counter(BytesCount::new(length)).bench(|| whole.packed_part(&part));
+}
+
 #[divan::bench]
-fn cut_an_extent_out_of_a_day(bencher: Bencher<'_, '_>) {
-    let (whole, part) = (answer(&grid(1, 1), 100), grid(1, 1).cut(DAY / 4)[1]);
-    bencher.counter(BytesCount::new(whole.matrix.text_bytes() / 4)).bench(|| whole.packed_part(&part));
+fn unpack_a_day(bencher: Bencher<'_, '_>) {
+    let grid = grid(1, 1);
+    let packed = answer(&grid, 100).packed_part(&grid).matrix;
+    bencher.counter(BytesCount::new(packed.text_bytes())).bench(|| packed.unpacked().into_owned());
+}
+
+/// What a hit costs when the very same pieces were sent before.
+#[divan::bench(args = [1, 7, 28])]
+fn find_an_answer_that_was_sent(bencher: Bencher<'_, '_>, days: i64) {
+    let finished = FinishedAnswers::new(1 << 20, &Metrics::new());
+    let pieces: Vec<Piece> = grid(days, 5)
+        .cut(DAY)
+        .into_iter()
+        .map(|grid| Piece { grid, answer: Arc::new(answer(&grid, 1).packed_part(&grid)) })
+        .collect();
+    finished.keep(Packing::Gzip, &pieces, Finished::new(vec![Bytes::from_static(b"sent")], Packing::Gzip));
+    bencher.bench(|| finished.get(Packing::Gzip, &pieces).expect("it was kept"));
 }
 
 /// A day of one query as it travels to the shared tier. Prints how many bytes a sample takes there.
