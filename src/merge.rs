@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::deflate::{Points, Run, unpack};
 use crate::model::grid::StepGrid;
+use crate::model::packed::Within;
 use crate::model::response::{Annotations, MergedSeries, Piece, Stretch};
 use crate::model::series::{Matrix, compare_metrics, cut_points};
 
@@ -119,9 +120,13 @@ impl<'p> PieceCursor<'p> {
                 for (points, to) in [(Points::Floats, &mut merged.floats), (Points::Histograms, &mut merged.histograms)]
                 {
                     match matrix.run(self.next, points) {
-                        Some(run) if self.is_whole => to.push(Stretch::Packed(matrix.bits(), run)),
-                        Some(run) => to.extend(cut(matrix.bits(), run, &self.piece.grid)),
                         None => {}
+                        Some(run) if self.is_whole => to.push(Stretch::Packed(matrix.bits(), run)),
+                        Some(run) => match matrix.within(self.next, points, &self.piece.grid) {
+                            Within::Nothing => {}
+                            Within::All => to.push(Stretch::Packed(matrix.bits(), run)),
+                            Within::Some => to.extend(cut(matrix.bits(), run, &self.piece.grid)),
+                        },
                     }
                 }
             }

@@ -128,7 +128,8 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(MapFutureLayer::new(answer_for_a_panic))
 }
 
-/// A fault of our own is that of one request: it is answered, and the connection and all others go on.
+/// A fault of our own is that of one request: it is answered, and the connection and all others go on. (One that strikes while a body
+/// is written ends its connection in the middle, so that nobody takes it for whole.)
 async fn answer_for_a_panic<E>(answering: impl Future<Output = Result<Response, E>>) -> Result<Response, E> {
     AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!("a request met a fault of promfront's own");

@@ -4,9 +4,11 @@
 //! that is sent as gzip takes as they are. Packing and unpacking give back the very bytes: a packed matrix says what its text says.
 
 use bytes::Bytes;
+use memchr::{memchr, memrchr};
 
 use super::grid::StepGrid;
 use super::series::{SeriesSpans, Span, TextMatrix};
+use super::time::Timestamp;
 use crate::deflate::{MOST_PACKED, Packer, Points, Run, SLACK, unpack};
 
 /// One series of a packed matrix: floats, histograms, or both.
@@ -14,8 +16,21 @@ use crate::deflate::{MOST_PACKED, Packer, Points, Run, SLACK, unpack};
 pub struct PackedSeries {
     metric: Span,
     floats: Option<Run>,
+    /// When its first and its last float point are.
+    times: (Timestamp, Timestamp),
     /// Histograms are rare: their runs stand apart.
     histograms: Option<u32>,
+}
+
+/// How much of a run lies in a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// No point of it.
+    Nothing,
+    /// All of it.
+    All,
+    /// What, is seen when it is unpacked.
+    Some,
 }
 
 /// Series in label order with their points, packed.
@@ -64,6 +79,17 @@ impl PackedMatrix {
         match points {
             Points::Floats => series.floats.as_ref(),
             Points::Histograms => series.histograms.map(|at| &self.histograms[at as usize]),
+        }
+    }
+
+    /// How much of a run lies in `grid`, as far as it is known without unpacking it: most series of a piece that is cut may be
+    /// those that ended before.
+    pub fn within(&self, series: usize, points: Points, grid: &StepGrid) -> Within {
+        let (first, last) = self.series[series].times;
+        match points {
+            Points::Floats if last < grid.start() || grid.last() < first => Within::Nothing,
+            Points::Floats if grid.start() <= first && last <= grid.last() => Within::All,
+            Points::Floats | Points::Histograms => Within::Some,
         }
     }
 
@@ -133,7 +159,8 @@ impl Builder {
         });
         let metric = Span::new(&(start..self.labels.len()));
         self.text_bytes += metric.len() + floats.len() + histograms.len();
-        self.series.push(PackedSeries { metric, floats: floats_run, histograms: at });
+        let times = times_of(floats).unwrap_or((Timestamp::from_ms(i64::MIN), Timestamp::from_ms(i64::MAX)));
+        self.series.push(PackedSeries { metric, floats: floats_run, times, histograms: at });
     }
 
     /// All that was added.
@@ -146,4 +173,13 @@ impl Builder {
             text_bytes: self.text_bytes,
         }
     }
+}
+
+/// When the first and the last of float points are.
+fn times_of(floats: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let time = |start: usize| {
+        let comma = start + memchr(b',', &floats[start..])?;
+        Timestamp::parse_sample(&floats[start + 1..comma])
+    };
+    Some((time(0)?, time(memrchr(b'[', floats)?)?))
 }

@@ -356,7 +356,8 @@ impl<T> Queue<T> {
             }
             let &place = self.calls.front()?;
             let parked = self.tenants.get(place).and_then(|tenant| self.parked_for(tenant));
-            if let Some(given) = parked.and_then(|querier| self.give_parked(querier, now)) {
+            let given = parked.and_then(|querier| self.give_parked(querier, now));
+            if let Some(given) = given.or_else(|| self.lend_at_another(place, now)) {
                 return Some(given);
             }
             // Nothing of this tenant can be given to anybody who waits.
@@ -372,6 +373,14 @@ impl<T> Queue<T> {
         let job = self.pick(querier, now)?;
         self.fleet.unpark(querier, &self.rules);
         Some(Effect::Give { querier: QuerierKey(querier), job })
+    }
+
+    /// Whether what the cap keeps free is lent to a tenant that is confined is seen at each of its queriers: at one of them somebody
+    /// else may have been lately, and at another not.
+    fn lend_at_another(&mut self, tenant: Place, now: Instant) -> Option<Effect<T>> {
+        let tenant = self.tenants.get(tenant).filter(|tenant| tenant.on_bench && tenant.in_line() > 0)?;
+        let members = tenant.members.clone()?;
+        members.iter().find_map(|&querier| self.give_parked(querier, now))
     }
 
     fn parked_for(&self, tenant: &Tenant) -> Option<Place> {
