@@ -89,7 +89,7 @@ def main():
         servers = Servers(work)
         prometheus = servers.prometheus(blocks, args.port or free_port())
         extra = [extra_of(text) for text in args.extra]
-        promfront, nginx = servers.promfront(args.promfront, prometheus), servers.nginx()
+        promfront, nginx = servers.promfront(args.promfront, prometheus), servers.nginx(prometheus)
         strangers = Strangers(lambda: servers.pids() + [one.pid for one in extra])
         bench = Bench(args, work, end, servers, prometheus, promfront, nginx, extra, strangers)
         rows.run(bench)

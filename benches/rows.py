@@ -8,6 +8,7 @@ before or on the machine is measured in pairs, in turn, and the median counts.
 import re
 import threading
 import time
+from dataclasses import replace
 from statistics import median
 
 import load
@@ -90,8 +91,8 @@ def refresh(bench, name, seconds, step, rounds=16):
 
 
 def miss(bench, name, matchers, start, end, step, most):
-    """An answer that nobody has: CPU for what comes in, and the time beside the server alone, in pairs. `most`: what the time may
-    be of the server's, less than 1 for what is cut."""
+    """An answer that nobody has: CPU for what comes in, and the time beside the server alone, in pairs; also of an nginx that only hands
+    on. `most`: what the time may be of the server's, less than 1 for what is cut."""
     if not bench.wanted(name):
         return
     count = iter(range(10**6))
@@ -103,7 +104,8 @@ def miss(bench, name, matchers, start, end, step, most):
     body, result, _ = check(bench, path(), status="miss")
     bench.prometheus.fetch(path())
     directs, values, goals, notes = [], {}, [], []
-    for target in bench.proxies():
+    relay = replace(bench.nginx, name="nginx", prefix="/through")
+    for target in [*bench.proxies(), relay]:
         through = []
         # All of what it used meanwhile, also for what it does after an answer has gone out.
         cpu, _ = target.cpu_of(lambda: in_pairs(bench, target, path, directs, through))

@@ -178,8 +178,9 @@ class Servers:
         finally:
             self.children.pop().stop()
 
-    def nginx(self):
-        """Sends what lies in `files`, and what lies packed beside it to who takes it."""
+    def nginx(self, prometheus):
+        """Sends what lies in `files`, and what lies packed beside it to who takes it. Below `/through` it asks Prometheus, and hands on
+        what comes."""
         port, work, config = free_port(), self.work, self.work / "nginx.conf"
         config.write_text(f"""
             daemon off; worker_processes 1; pid {work}/nginx.pid; error_log {work}/nginx-error.log;
@@ -187,7 +188,10 @@ class Servers:
             http {{ access_log off; sendfile on; gzip_static on; default_type application/json; keepalive_requests 1000000;
                     client_body_temp_path {work}/t1; proxy_temp_path {work}/t2; fastcgi_temp_path {work}/t3;
                     uwsgi_temp_path {work}/t4; scgi_temp_path {work}/t5;
-                    server {{ listen 127.0.0.1:{port}; root {self.files}; location = /ready {{ return 200; }} }} }}
+                    upstream prometheus {{ server 127.0.0.1:{prometheus.port}; keepalive 8; }}
+                    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffers 64 64k;
+                    server {{ listen 127.0.0.1:{port}; root {self.files}; location = /ready {{ return 200; }}
+                              location /through/ {{ proxy_pass http://prometheus/; }} }} }}
         """)
         return self._run("nginx", ["nginx", "-e", f"{work}/nginx-error.log", "-c", str(config)], port, "/ready")
 

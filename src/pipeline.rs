@@ -33,6 +33,7 @@ use crate::promql::{Facts, Opaque, WholeRange};
 use crate::request::{Context, PlannedQuery, RangeQuery};
 use crate::split::layer::fetch_parts;
 use crate::split::part::{Asked, FetchedPart, PartFailure, Parts};
+use crate::split::passing::PassingBody;
 use crate::split::plan::{SplitPolicy, plan_parts};
 use crate::verdict::{Status, Verdict};
 use crate::wire::response::Foreign;
@@ -49,7 +50,7 @@ pub struct Pipeline {
     policy: Arc<Policy>,
     cache: Arc<ExtentCache>,
     split: SplitPolicy,
-    parts: Parts,
+    parts: Arc<Parts>,
     downstream: Arc<Downstream>,
     engine: EngineProbe,
     texts: Texts,
@@ -71,6 +72,8 @@ pub struct Incoming {
     pub query: RangeQuery,
     /// In which circumstances.
     pub context: Context,
+    /// Whether its client takes an answer as the server writes it: not packed.
+    pub takes_it_plain: bool,
 }
 
 /// What becomes of a range query.
@@ -85,6 +88,8 @@ pub enum Reply {
         /// Whether a part of it came with `Cache-Control: no-store`.
         is_no_store: bool,
     },
+    /// The downstream's own answer, which goes on while it comes.
+    Passing(PassingBody),
     /// The downstream's own refusal, to be handed on as it is.
     Theirs(Arc<Answer>),
     /// A refusal of ours.
@@ -122,7 +127,7 @@ impl Pipeline {
         Ok(Self {
             policy,
             split: SplitPolicy { interval_ms: millis(config.split.interval), max_parts: config.split.max_parts },
-            parts: Parts::new(Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics)),
+            parts: Arc::new(Parts::new(Arc::clone(&downstream), Arc::clone(&cache), Arc::clone(&metrics))),
             cache,
             downstream,
             engine: EngineProbe::default(),
@@ -177,14 +182,24 @@ impl Pipeline {
         let parts = plan_parts(&lookup.missing, asked.planned.facts.widest_range_ms(), &self.split);
         self.metrics.split_parts.inc_by(parts.len() as u64);
         verdict.fetched.clone_from(&parts);
-        let received = AtomicU64::new(0);
-        let fetch = async |part: StepGrid| {
-            let fetched = self.parts.fetch(&asked, &key, part).await?;
-            self.check_size(&asked, &received, &fetched)?;
-            Ok((part, fetched))
+        let fetched = if asked.takes_it_plain && !asked.is_cut(&parts) {
+            match self.parts.fetch_alone(&asked, &key, grid).await {
+                Ok(passing) => {
+                    verdict.downstream = began.elapsed();
+                    return (Reply::Passing(passing), self.passes(&asked, &lookup, verdict));
+                }
+                Err(outcome) => outcome.map(|part| vec![(grid, part)]),
+            }
+        } else {
+            let received = AtomicU64::new(0);
+            let fetch = async |part: StepGrid| {
+                let fetched = self.parts.fetch(&asked, &key, part).await?;
+                self.check_size(&asked, &received, &fetched)?;
+                Ok((part, fetched))
+            };
+            let max_parallelism = self.policy.tenants.limits_of(&asked.context.tenant).max_parallelism;
+            fetch_parts(parts, max_parallelism, fetch).await
         };
-        let max_parallelism = self.policy.tenants.limits_of(&asked.context.tenant).max_parallelism;
-        let fetched = fetch_parts(parts, max_parallelism, fetch).await;
         verdict.downstream = began.elapsed();
         let fetched = match fetched {
             Ok(fetched) => fetched,
@@ -197,7 +212,8 @@ impl Pipeline {
             }
         };
         if bypass.is_none() {
-            (verdict.status, verdict.reason) = self.judge(&asked, &lookup, &fetched);
+            let is_own = fetched.iter().any(|(_, part)| part.is_own);
+            (verdict.status, verdict.reason) = self.judge(&asked, &lookup, is_own);
         }
 
         // Everything in the order of time, as one answer.
@@ -284,10 +300,11 @@ impl Pipeline {
 
     /// From here on the query may be cut.
     fn pin(&self, incoming: Incoming, facts: Arc<Facts>) -> Asked {
-        let Incoming { method, path, headers, query, context } = incoming;
+        let Incoming { method, path, headers, query, context, takes_it_plain } = incoming;
         let past_cache = PastCache::of(&headers, query.text(), context.caller, self.policy.caches_alerts);
         let pinned = facts.pin(query.text(), query.start.ms(), query.end.ms()).into_owned();
-        Asked { method, path, headers, planned: PlannedQuery { query, facts, pinned }, context, past_cache }
+        let planned = PlannedQuery { query, facts, pinned };
+        Asked { method, path, headers, planned, context, past_cache, takes_it_plain }
     }
 
     fn key(&self, asked: &Asked) -> CacheKey {
@@ -298,15 +315,26 @@ impl Pipeline {
         CacheKey { identity: Identity::new(scope, query, pinned, slots, &headers), slots }
     }
 
-    fn judge(&self, asked: &Asked, lookup: &Lookup, fetched: &[Fetched]) -> (Status, &'static str) {
+    /// `is_own`: whether anything was asked for on behalf of this very request.
+    fn judge(&self, asked: &Asked, lookup: &Lookup, is_own: bool) -> (Status, &'static str) {
         let is_fresh = |grid: &StepGrid| self.cache.finals(&asked.planned, grid, asked.context.now).is_none();
         let reason = if lookup.missing.iter().all(is_fresh) { "fresh" } else { "absent" };
         match (lookup.held.is_empty(), lookup.missing.is_empty()) {
             (_, true) => (Status::Hit, ""),
             (false, false) => (Status::PartialHit, reason),
-            (true, false) if fetched.iter().all(|(_, part)| !part.is_own) => (Status::Coalesced, "in-flight"),
+            (true, false) if !is_own => (Status::Coalesced, "in-flight"),
             (true, false) => (Status::Miss, reason),
         }
+    }
+
+    /// What is told of an answer that goes on while it comes.
+    fn passes(&self, asked: &Asked, lookup: &Lookup, mut verdict: Verdict) -> Verdict {
+        if asked.bypass_reason().is_none() {
+            (verdict.status, verdict.reason) = self.judge(asked, lookup, true);
+        }
+        self.metrics.served("downstream", asked.planned.query.grid.len());
+        verdict.pieces = 1;
+        verdict
     }
 
     fn write(

@@ -50,7 +50,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
             "cache/whole.rs",
         ],
     ),
-    ("dispatch", &["split/layer.rs", "split/part.rs"]),
+    ("dispatch", &["split/layer.rs", "split/part.rs", "split/passing.rs"]),
     ("shell", &["pipeline.rs", "whole.rs", "service.rs", "http/", "querier/", "cli/", "main.rs"]),
 ];
 

@@ -11,10 +11,10 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use promfront::model::grid::StepGrid;
-use promfront::model::response::Annotations;
+use promfront::model::response::{Annotations, RangeAnswer};
 use promfront::model::series::{SeriesSpans, Span, compare_metrics, compare_strings, labels};
 use promfront::model::time::{Step, Timestamp};
-use promfront::wire::response::{Foreign, Refused, scan};
+use promfront::wire::response::{Foreign, Reading, Refused, scan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -194,16 +194,23 @@ fn plain(body: &[u8], grid: StepGrid) -> Result<Held, Option<Foreign>> {
     held.map_err(|why| is_whole().then_some(why))
 }
 
-/// What the scanner says.
+/// What the scanner says, which is the same for what comes in pieces.
 fn scanned(body: &[u8], grid: StepGrid) -> Result<Held, Option<Foreign>> {
-    match scan(&Bytes::copy_from_slice(body), &grid) {
-        Ok(answer) => Ok((answer.matrix.unpacked().series().to_vec(), answer.annotations, answer.stats)),
-        Err(Refused::Foreign(why)) => Err(Some(why)),
-        Err(Refused::Broken { at, length }) => {
-            assert!(at <= length && length == body.len(), "byte {at} of {length}");
-            Err(None)
-        }
+    let body = Bytes::copy_from_slice(body);
+    let held = |answer: RangeAnswer| (answer.matrix.unpacked().series().to_vec(), answer.annotations, answer.stats);
+    let whole = scan(&body, &grid).map(held);
+    for size in [1, 13, 100, body.len() / 2 + 1] {
+        let mut reading = Reading::new(&grid);
+        (0..body.len()).step_by(size).for_each(|end| reading.advance(&body[..end]));
+        assert_eq!(reading.finish(&body).map(held), whole, "in pieces of {size} bytes");
     }
+    whole.map_err(|refused| match refused {
+        Refused::Foreign(why) => Some(why),
+        Refused::Broken { at, length } => {
+            assert!(at <= length && length == body.len(), "byte {at} of {length}");
+            None
+        }
+    })
 }
 
 const LABELS: [&str; 9] =

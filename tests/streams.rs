@@ -2,10 +2,12 @@
 //!
 //! Need: a page that listens to notifications, a search that shows its first finds, a remote read of gigabytes. Rule: the first bytes reach
 //! the client while the downstream still holds the connection open; who leaves is noticed downstream; what is kept of a long answer
-//! is smaller than the answer. What is measured is the peak of promfront's own process.
+//! is smaller than the answer. Range answers that are not cut stream too, and are kept. What is measured is the peak of promfront's own process.
 
 mod support;
 
+#[path = "streams/answers.rs"]
+mod answers;
 #[path = "streams/held.rs"]
 mod held;
 #[path = "streams/memory.rs"]

@@ -110,7 +110,7 @@ where
         &self,
         key: &K,
         deadline: Instant,
-        work: impl Fn() -> F,
+        mut work: impl FnMut() -> F,
         is_of_the_moment: impl Fn(&V) -> bool,
         joined: impl Fn(),
     ) -> Result<Shared<V>, Lost>
@@ -119,7 +119,7 @@ where
     {
         let mut tries = 0;
         loop {
-            let flight = self.join(key, &work);
+            let flight = self.join(key, &mut work);
             let is_own = flight.is_first;
             if !is_own {
                 joined();

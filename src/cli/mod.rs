@@ -192,7 +192,10 @@ fn serve(
             stopping.stop();
         };
         let grace = args.shutdown_timeout;
-        server::serve(listener, router(Arc::clone(&app)), args.max_connections, stop, grace).await;
+        // A task of its own: those who work would have to wake this thread for each connection.
+        let serving =
+            tokio::spawn(server::serve(listener, router(Arc::clone(&app)), args.max_connections, stop, grace));
+        serving.await.map_err(|error| format!("the port met a fault of promfront's own: {error}"))?;
         // Nobody waits for an answer any more.
         if let Some(queriers) = queriers {
             queriers.stop().await;

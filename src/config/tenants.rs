@@ -42,7 +42,8 @@ options! {
         max_queriers: MaxQueriers = MaxQueriers(ShardSize::All);
         /// Parts of one query in flight at the same time.
         max_parallelism: usize = 14, bounds::count;
-        /// The answer to one question, before and after unpacking; of a range query that is cut, the answers to its parts together.
+        /// The answer to one question, before and after unpacking; of a range query that is cut, the answers to its parts together. One that is
+        /// handed on while it comes is broken off there (never below 64MiB: then it is judged first, and refused in words).
         max_response_bytes: u64 as Size = 1 << 30, bounds::response;
     }
 

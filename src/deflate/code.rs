@@ -151,7 +151,7 @@ pub struct Code {
     lengths: [Word; LONGEST + 1],
     /// For each symbol of a distance, without what follows it.
     distances: [Word; DISTANCES],
-    /// For each distance below its length, its symbol and what follows it.
+    /// For each of the distances that are met nearly always, its symbol and what follows it. Others are looked for.
     near: [Word; 257],
     /// How a block begins that has this code.
     header: (Vec<u8>, usize),
@@ -161,7 +161,7 @@ pub struct Code {
 
 impl Code {
     fn new(expected: &Expected) -> Self {
-        let (literals, distances) = (lengths_of(&expected.literals), lengths_of(&expected.distances));
+        let (literals, distances) = (huffman(&expected.literals, MOST_BITS), huffman(&expected.distances, MOST_BITS));
         let (words, distance_words) = (words_of(&literals), words_of(&distances));
         let mut code = Self {
             literals: std::array::from_fn(|symbol| words[symbol]),
@@ -217,10 +217,6 @@ impl Code {
 pub const MOST_BITS: u8 = 14;
 /// No symbol of those that tell a code's lengths has more.
 const MOST_BITS_OF_LENGTHS: u8 = 7;
-
-fn lengths_of(often: &[u32]) -> Vec<u8> {
-    huffman(often, MOST_BITS)
-}
 
 /// How many bits each symbol has in the shortest code without any of more than `most` bits (or nearly the shortest).
 fn huffman(often: &[u32], most: u8) -> Vec<u8> {

@@ -22,8 +22,8 @@ const WORTH_REPEATING: usize = 24;
 #[derive(Debug)]
 pub struct Gzip {
     out: BitWriter,
-    block: Option<&'static Code>,
-    kind: Kind,
+    /// The block that is open.
+    block: Option<(Kind, &'static Code)>,
     crc: u32,
     length: u64,
     /// Text that waits for the next run.
@@ -37,7 +37,6 @@ impl Default for Gzip {
         Self {
             out: BitWriter::after(HEAD.to_vec()),
             block: None,
-            kind: Kind::Fractions,
             crc: 0,
             length: 0,
             between: Vec::new(),
@@ -80,7 +79,8 @@ impl Gzip {
 
     /// Ends the member, and gives the rest of it.
     pub fn finish(mut self) -> Vec<u8> {
-        let code = self.open(self.kind);
+        // What still waits goes into the block that is open, whichever that is.
+        let code = self.open(self.block.map_or(Kind::Fractions, |(kind, _)| kind));
         put(&mut self.out, code.literal(END));
         self.out.put(0b011, 3); // the last block, by the fixed code
         self.out.put(0, 7); // which ends
@@ -100,14 +100,14 @@ impl Gzip {
     /// Opens a block for runs of a kind, and writes in it what waits.
     fn open(&mut self, kind: Kind) -> &'static Code {
         let code = match self.block {
-            Some(open) if self.kind == kind => open,
-            open => {
-                if let Some(open) = open {
-                    put(&mut self.out, open.literal(END));
+            Some((open, code)) if open == kind => code,
+            other => {
+                if let Some((_, code)) = other {
+                    put(&mut self.out, code.literal(END));
                 }
                 let code = code::of(kind);
                 code.begin(&mut self.out);
-                (self.block, self.kind) = (Some(code), kind);
+                self.block = Some((kind, code));
                 code
             }
         };

@@ -10,12 +10,14 @@ const MAX_GZIP_RATIO: u64 = 200;
 const GZIP_RATIO_FROM: u64 = 1 << 20;
 
 /// Collects a body, decoding it on the way, and never holds more than its limit.
+#[derive(Debug)]
 pub(super) struct Sink {
     received: u64,
     limit: u64,
     target: Target,
 }
 
+#[derive(Debug)]
 enum Target {
     Plain(Vec<u8>),
     Gzip(Box<flate2::write::MultiGzDecoder<Bounded>>),
@@ -32,6 +34,7 @@ pub(super) enum SinkError {
 }
 
 /// A buffer that refuses to grow past its limit.
+#[derive(Debug)]
 struct Bounded {
     bytes: Vec<u8>,
     limit: u64,
@@ -85,6 +88,14 @@ impl Sink {
             }
         }
         Ok(())
+    }
+
+    /// What has come, decoded.
+    pub(super) fn so_far(&self) -> &[u8] {
+        match &self.target {
+            Target::Plain(bytes) => bytes,
+            Target::Gzip(decoder) => &decoder.get_ref().bytes,
+        }
     }
 
     /// The whole body.

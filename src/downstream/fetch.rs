@@ -28,6 +28,7 @@ use crate::error::{ApiError, ErrorKind};
 use crate::limits::Policy;
 use crate::metrics::{CodeLabels, Metrics};
 use crate::model::params::Encoded;
+use crate::model::tenant::TenantId;
 use crate::model::time::Timestamp;
 use crate::request::Outgoing;
 use crate::sched::dispatch::{Dispatcher, Standing, Submission};
@@ -128,25 +129,34 @@ impl Downstream {
         &self.dispatcher
     }
 
+    /// Asks for a range part, and waits until its answer begins.
+    pub async fn ask(&self, part: PartRequest) -> Result<Arriving, ApiError> {
+        let (deadline, tenant) = (part.deadline, part.standing.tenant.clone());
+        let limit = self.policy.tenants.limits_of(&tenant).max_response_bytes;
+        let response = in_time(deadline, self.dispatcher.ask(part.submission())).await?;
+        let (head, body) = response.into_parts();
+        let is_gzip = match head.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+            None | Some(b"identity" | b"") => false,
+            Some(gzip) if gzip.eq_ignore_ascii_case(b"gzip") || gzip.eq_ignore_ascii_case(b"x-gzip") => true,
+            Some(_) => return Err(unusable("its content encoding was not asked for")),
+        };
+        // What the server says about the length is a hint, not a promise.
+        let hint = body.size_hint().exact().unwrap_or(0).min(1 << 26).min(limit);
+        let sink = Sink::new(usize::try_from(hint).unwrap_or(0), is_gzip, limit);
+        Ok(Arriving {
+            head: Answer { status: head.status, headers: head.headers, body: Bytes::new() },
+            body,
+            sink,
+            deadline,
+            limit,
+            refusal: Refusal { policy: Arc::clone(&self.policy), tenant },
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
     /// Asks for a range part and collects its whole answer.
     pub async fn fetch(&self, part: PartRequest) -> Result<Answer, ApiError> {
-        let (deadline, tenant) = (part.deadline, part.standing.tenant.clone());
-        let tenants = &self.policy.tenants;
-        let limit = tenants.limits_of(&tenant).max_response_bytes;
-        in_time(deadline, async {
-            let response = self.dispatcher.ask(part.submission()).await?;
-            let (head, body) = response.into_parts();
-            let collected = collect(&head.headers, body, limit).await;
-            let body = collected.map_err(|problem| match problem {
-                Uncollected::TooLarge => tenants.response_too_large(&tenant),
-                Uncollected::Unusable(problem) => unusable(&problem),
-            })?;
-            if head.status.is_success() {
-                self.metrics.downstream_response_bytes.inc_by(body.len() as u64);
-            }
-            Ok(Answer { status: head.status, headers: head.headers, body })
-        })
-        .await
+        self.ask(part).await?.collect().await
     }
 
     /// Passes on a request for the query API whose body was already read.
@@ -211,43 +221,78 @@ pub(super) fn told(error: SendError) -> ApiError {
     }
 }
 
-/// Why a body is no answer.
-enum Uncollected {
-    /// It is larger than it may be.
-    TooLarge,
-    /// It cannot be read.
-    Unusable(String),
+/// An answer that has begun.
+#[derive(Debug)]
+pub struct Arriving {
+    /// Without the body.
+    head: Answer,
+    body: AnyBody,
+    sink: Sink,
+    limit: u64,
+    deadline: Instant,
+    refusal: Refusal,
+    metrics: Arc<Metrics>,
 }
 
-/// The whole body, decoded, at most `limit` bytes of it.
-async fn collect(headers: &HeaderMap, mut body: AnyBody, limit: u64) -> Result<Bytes, Uncollected> {
-    let unusable = |problem: String| Err(Uncollected::Unusable(problem));
-    let is_gzip = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"identity" | b"") => false,
-        Some(gzip) if gzip.eq_ignore_ascii_case(b"gzip") || gzip.eq_ignore_ascii_case(b"x-gzip") => true,
-        Some(_) => return unusable("its content encoding was not asked for".to_owned()),
-    };
-    // What the server says about the length is a hint, not a promise.
-    let hint = body.size_hint().exact().unwrap_or(0).min(1 << 26).min(limit);
-    let mut sink = Sink::new(usize::try_from(hint).unwrap_or(0), is_gzip, limit);
-    while let Some(frame) = body.frame().await {
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(error) => return unusable(format!("it ended early: {}", root_cause(&error))),
-        };
-        if let Ok(data) = frame.into_data() {
-            sink.take(&data)?;
-        }
+impl Arriving {
+    /// What it begins with; the body is not there.
+    pub fn head(&self) -> &Answer {
+        &self.head
     }
-    Ok(sink.finish()?)
+
+    /// How large it may become.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What comes next, as it comes; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let next = async {
+            while let Some(frame) = self.body.frame().await {
+                let frame = frame.map_err(|error| unusable(&format!("it ended early: {}", root_cause(&error))))?;
+                if let Ok(next) = frame.into_data() {
+                    return Ok(Some(next));
+                }
+            }
+            Ok(None)
+        };
+        let next = in_time(self.deadline, next).await?;
+        if let Some(next) = &next {
+            self.sink.take(next).map_err(|problem| self.refusal.of(&problem))?;
+        }
+        Ok(next)
+    }
+
+    /// All that has come, decoded.
+    pub fn so_far(&self) -> &[u8] {
+        self.sink.so_far()
+    }
+
+    /// The whole of it.
+    pub async fn collect(mut self) -> Result<Answer, ApiError> {
+        while self.next().await?.is_some() {}
+        let Self { head, sink, refusal, metrics, .. } = self;
+        let body = sink.finish().map_err(|problem| refusal.of(&problem))?;
+        if head.status.is_success() {
+            metrics.downstream_response_bytes.inc_by(body.len() as u64);
+        }
+        Ok(Answer { body, ..head })
+    }
 }
 
-impl From<SinkError> for Uncollected {
-    fn from(problem: SinkError) -> Self {
+/// How a body that can't be taken is refused.
+#[derive(Debug)]
+struct Refusal {
+    policy: Arc<Policy>,
+    tenant: TenantId,
+}
+
+impl Refusal {
+    fn of(&self, problem: &SinkError) -> ApiError {
         match problem {
-            SinkError::TooLarge => Self::TooLarge,
-            SinkError::Gzip(error) => Self::Unusable(format!("its gzip stream is broken: {error}")),
-            SinkError::Bomb => Self::Unusable("its gzip stream grows without measure".to_owned()),
+            SinkError::TooLarge => self.policy.tenants.response_too_large(&self.tenant),
+            SinkError::Gzip(error) => unusable(&format!("its gzip stream is broken: {error}")),
+            SinkError::Bomb => unusable("its gzip stream grows without measure"),
         }
     }
 }

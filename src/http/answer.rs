@@ -13,6 +13,7 @@ use crate::answer::{Chunks, RangeBody};
 use crate::cache::finished::{Collected, Finished, FinishedAnswers};
 use crate::model::response::Piece;
 use crate::model::whole::Packing;
+use crate::split::passing::PassingBody;
 
 /// Of an answer of fewer bytes most is labels: it is packed as a whole, not put together of what is packed.
 const PACK_WHOLE_BELOW: usize = 16 << 10;
@@ -26,10 +27,20 @@ pub(super) fn answer(
 ) -> Response {
     let packing = if accepts_gzip(asked) { Packing::Gzip } else { Packing::Plain };
     let finished = finished.filter(|_| content.is_lasting());
-    let mut response = match finished.and_then(|finished| finished.get(packing, &content.pieces)) {
+    let response = match finished.and_then(|finished| finished.get(packing, &content.pieces)) {
         Some(sent) => whole(&sent),
         None => written(packing, content, finished),
     };
+    kept_by_nobody_if(is_no_store, response)
+}
+
+/// The response that goes on while it comes.
+pub(super) fn passing(passing: PassingBody) -> Response {
+    let content = Body::from_stream(passing.chunks);
+    kept_by_nobody_if(passing.is_no_store, headed(content, Packing::Plain, true))
+}
+
+fn kept_by_nobody_if(is_no_store: bool, mut response: Response) -> Response {
     if is_no_store {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

@@ -86,12 +86,14 @@ async fn judge(
         headers: Arc::new(for_parts(&head.headers)),
         context: context.clone(),
         query,
+        takes_it_plain: !reply::accepts_gzip(&head.headers),
     };
     match service.pipeline.answer(incoming).await {
         (Reply::Answer { body, is_held, is_no_store }, verdict) => {
             let finished = is_held.then(|| service.cache.finished());
             (answer::answer(&head.headers, body, finished, is_no_store), verdict)
         }
+        (Reply::Passing(passing), verdict) => (answer::passing(passing), verdict),
         (Reply::Theirs(answer), verdict) => (reply::theirs(&answer), verdict),
         (Reply::Ours(error), verdict) => (reply::error(&error), verdict),
         (Reply::PassWhole(narrowed), verdict) => whole(narrowed, estimate, verdict).await,

@@ -62,23 +62,17 @@ impl RangeAnswer {
     /// The answer to the part of its grid that lies in `grid`, as stretches of the same text if it is one.
     #[must_use]
     pub fn part(&self, grid: &StepGrid) -> Self {
-        Self {
-            grid: *grid,
-            matrix: self.matrix.part(grid),
-            annotations: self.annotations.clone(),
-            stats: self.stats.clone(),
-        }
+        self.with(grid, self.matrix.part(grid))
     }
 
     /// The answer to the part of its grid that lies in `grid`, as it is held: it keeps nothing else of a response alive.
     #[must_use]
     pub fn packed_part(&self, grid: &StepGrid) -> Self {
-        Self {
-            grid: *grid,
-            matrix: self.matrix.packed_part(grid),
-            annotations: self.annotations.clone(),
-            stats: self.stats.clone(),
-        }
+        self.with(grid, self.matrix.packed_part(grid))
+    }
+
+    fn with(&self, grid: &StepGrid, matrix: Matrix) -> Self {
+        Self { grid: *grid, matrix, annotations: self.annotations.clone(), stats: self.stats.clone() }
     }
 }
 

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use bytes::Bytes;
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::grid::StepGrid;
 use super::packed::PackedMatrix;
@@ -219,9 +219,21 @@ impl Matrix {
 
 /// The byte range of the points with `from <= t <= until`, without the commas around it.
 pub fn cut_points(points: &[u8], from: Timestamp, until: Timestamp) -> Range<usize> {
-    let start = first_at_or_after(points, from);
+    // What follows the time tells a point from a bucket: `"` in a text of floats, `{` in a text of histograms.
+    let Some(&opening) = memchr(b',', points).and_then(|comma| points.get(comma + 1)) else {
+        return 0..0;
+    };
+    let start = match next_point(points, opening, 0) {
+        Some((_, first)) if first >= from => 0,
+        _ => first_at_or_after(points, opening, from),
+    };
+    // Mostly all of a series lies inside.
+    let last = memrchr(b'[', points).and_then(|at| next_point(points, opening, at));
+    if last.is_some_and(|(at, last)| at >= start && last <= until) {
+        return start..points.len();
+    }
     let after = Timestamp::from_ms(until.ms().saturating_add(1));
-    let end = match first_at_or_after(&points[start..], after) {
+    let end = match first_at_or_after(&points[start..], opening, after) {
         0 => start,
         rest if start + rest == points.len() => points.len(),
         rest => start + rest - 1, // the comma before the point that stays behind
@@ -230,11 +242,7 @@ pub fn cut_points(points: &[u8], from: Timestamp, until: Timestamp) -> Range<usi
 }
 
 /// Where the first point at or after `t` begins; the length if there is none. A binary search over the bytes.
-fn first_at_or_after(points: &[u8], t: Timestamp) -> usize {
-    // What follows the time tells a point from a bucket: `"` in a text of floats, `{` in a text of histograms.
-    let Some(&opening) = memchr(b',', points).and_then(|comma| points.get(comma + 1)) else {
-        return points.len();
-    };
+fn first_at_or_after(points: &[u8], opening: u8, t: Timestamp) -> usize {
     let (mut low, mut high) = (0, points.len());
     while low < high {
         let middle = low + (high - low) / 2;

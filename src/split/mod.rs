@@ -2,4 +2,5 @@
 
 pub mod layer;
 pub mod part;
+pub mod passing;
 pub mod plan;

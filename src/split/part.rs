@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use http::header::HeaderMap;
 use http::{Method, StatusCode};
 use xxhash_rust::xxh3::xxh3_64;
@@ -22,7 +23,8 @@ use crate::model::response::RangeAnswer;
 use crate::request::{Context, PlannedQuery};
 use crate::sched::dispatch::Standing;
 use crate::sched::dispatch::estimate::Estimate;
-use crate::wire::response::{Foreign, Refused, scan};
+use crate::split::passing::{Feed, PassingBody};
+use crate::wire::response::{Foreign, Reading, Refused};
 
 /// A query and how its client sent it: what its parts are made of.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Asked {
     pub context: Context,
     /// Why the cache has nothing to do with it, if its client has a say in that.
     pub past_cache: Option<PastCache>,
+    /// Whether its client takes an answer as the server writes it: not packed.
+    pub takes_it_plain: bool,
 }
 
 impl Asked {
@@ -139,7 +143,28 @@ impl Parts {
 
     /// The answer to one part: from a flight of its own, or from one that is under way.
     pub async fn fetch(&self, asked: &Arc<Asked>, key: &CacheKey, grid: StepGrid) -> Outcome {
-        let begin = || {
+        self.fetch_into(asked, key, grid, None).await
+    }
+
+    /// The answer to what is one part and no more: as it comes, if it can be handed on so.
+    pub async fn fetch_alone(
+        self: &Arc<Self>,
+        asked: &Arc<Asked>,
+        key: &CacheKey,
+        grid: StepGrid,
+    ) -> Result<PassingBody, Outcome> {
+        let (feed, begun) = Feed::new();
+        let (parts, asked, key) = (Arc::clone(self), Arc::clone(asked), key.clone());
+        let mut flight = async move { parts.fetch_into(&asked, &key, grid, Some(feed)).await }.boxed();
+        tokio::select! {
+            biased;
+            Ok(passing) = begun => Ok(passing.body(flight)),
+            outcome = &mut flight => Err(outcome),
+        }
+    }
+
+    async fn fetch_into(&self, asked: &Arc<Asked>, key: &CacheKey, grid: StepGrid, mut feed: Option<Feed>) -> Outcome {
+        let mut begin = || {
             let flight = Flight {
                 downstream: Arc::clone(&self.downstream),
                 cache: Arc::clone(&self.cache),
@@ -147,7 +172,7 @@ impl Parts {
                 asked: Arc::clone(asked),
                 key: key.clone(),
             };
-            flight.run(grid)
+            flight.run(grid, feed.take())
         };
         if asked.past_cache.is_some_and(|past| !past.joins_others()) {
             return begin().await;
@@ -174,27 +199,57 @@ struct Flight {
 }
 
 impl Flight {
-    async fn run(self, grid: StepGrid) -> Outcome {
+    async fn run(self, grid: StepGrid, mut feed: Option<Feed>) -> Outcome {
+        let outcome = self.bring(grid, &mut feed).await;
+        if let (Some(Feed::Begun { .. }), Err(PartFailure::Ours(error))) = (&feed, &outcome) {
+            let tenant = self.asked.context.tenant.as_str();
+            tracing::warn!(tenant, "an answer broke off while it was handed on: {}", error.message);
+        }
+        outcome
+    }
+
+    /// What goes on while it comes is taken out of `feed` at its end.
+    async fn bring(&self, grid: StepGrid, feed: &mut Option<Feed>) -> Outcome {
         let request = self.asked.part_request(&grid, self.standing(&grid));
-        let reply = self.downstream.fetch(request).await.map_err(PartFailure::Ours)?;
-        if !reply.status.is_success() {
+        let mut arriving = self.downstream.ask(request).await.map_err(PartFailure::Ours)?;
+        let head = arriving.head();
+        if !head.status.is_success() {
+            let reply = arriving.collect().await.map_err(PartFailure::Ours)?;
             return Err(PartFailure::Theirs(Arc::new(reply)));
         }
-        if reply.status != StatusCode::OK || !reply.is_json() {
+        if head.status != StatusCode::OK || !head.is_json() {
             return Err(self.refuse(Refused::Foreign(Foreign::Type)));
         }
-        if is_victoriametrics(&reply.headers) {
+        if is_victoriametrics(&head.headers) {
             return Err(self.refuse(Refused::Foreign(Foreign::Dialect)));
         }
-        let answer = scan(&reply.body, &grid).map_err(|refused| self.refuse(refused))?;
-        let is_no_store = reply.is_no_store();
-        if self.asked.bypass_reason().is_none() {
+        let is_no_store = head.is_no_store();
+        let mut reading = Reading::new(&grid);
+        while let Some(next) = arriving.next().await.map_err(PartFailure::Ours)? {
+            if let Some(fed) = feed.take() {
+                *feed = fed.give(&next, &arriving, is_no_store);
+                // Who takes it on goes first.
+                tokio::task::yield_now().await;
+            }
+            reading.advance(arriving.so_far());
+        }
+        let reply = arriving.collect().await.map_err(PartFailure::Ours)?;
+        let answer = reading.finish(&reply.body).map_err(|refused| self.refuse(refused));
+        if let Ok(answer) = &answer
+            && self.asked.bypass_reason().is_none()
+        {
             // By the server's clock if that is behind ours: what is not final there is not final.
             let now = self.asked.context.now;
             let now = reply.date().map_or(now, |date| date.min(now));
-            self.cache.keep(&self.key, &self.asked.planned, &answer, is_no_store, now);
+            self.cache.keep(&self.key, &self.asked.planned, answer, is_no_store, now);
         }
-        Ok(FetchedPart { answer: Arc::new(answer), is_no_store, is_own: true })
+        if !matches!(answer, Err(PartFailure::Ours(_)))
+            && let Some(feed) = feed.take()
+        {
+            // Also what cannot be cut is the answer to the whole.
+            feed.end(reply.body);
+        }
+        answer.map(|answer| FetchedPart { answer: Arc::new(answer), is_no_store, is_own: true })
     }
 
     /// Where the part stands in the queue. If queriers vanish under it, the same query at any time in that slot is the same work.

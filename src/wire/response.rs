@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use bytes::Bytes;
+use memchr::memrchr_iter;
 
 use super::scan::{Cursor, Odd, Scan};
 use super::stride::Stride;
@@ -78,26 +79,84 @@ impl Foreign {
 
 /// Reads a whole body as the answer to `grid`.
 pub fn scan(body: &Bytes, grid: &StepGrid) -> Result<RangeAnswer, Refused> {
-    let broken = |at| Refused::Broken { at, length: body.len() };
-    if body.len() >= u32::MAX as usize {
-        return Err(Refused::Foreign(Foreign::Shape));
-    }
-    // Prometheus 3 writes the bytes of a label that is no UTF-8 as they are: no JSON, strictly, but what clients are sent.
-    let is_whole = || serde_json::from_str::<serde::de::IgnoredAny>(&String::from_utf8_lossy(body)).is_ok();
-    let refused = |at, foreign| if is_whole() { Refused::Foreign(foreign) } else { broken(at) };
-    let mut scanner = Scanner::new(body, *grid);
-    // What is taken is UTF-8: its strings were checked, and the rest is ASCII. What is not taken is judged as a whole first.
-    scanner.envelope().map_err(|Odd { at }| match std::str::from_utf8(body) {
-        Err(error) => refused(error.valid_up_to(), Foreign::Shape),
-        Ok(_) => refused(at, scanner.foreign.unwrap_or(Foreign::Shape)),
-    })?;
-    Ok(RangeAnswer {
-        grid: *grid,
-        matrix: Matrix::Text(TextMatrix::new(body.clone(), scanner.series)),
-        annotations: scanner.annotations,
-        stats: scanner.stats,
-    })
+    Reading::new(grid).finish(body)
 }
+
+/// Whether a list of series has begun, as a server begins it that has succeeded.
+pub fn begins_an_answer(so_far: &[u8]) -> bool {
+    so_far.starts_with(b"{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[")
+}
+
+/// Reads a body while it comes, series by series, so that little is left to be read when all of it is there.
+#[derive(Debug)]
+pub struct Reading {
+    grid: StepGrid,
+    /// The series before `at`.
+    series: Vec<SeriesSpans>,
+    /// Where the next series begins; 0 as long as the list of them has not begun.
+    at: usize,
+    /// As far as series were looked for.
+    seen: usize,
+    /// What comes next is not what was expected: that is judged at the end.
+    is_odd: bool,
+}
+
+impl Reading {
+    /// Nothing has come yet of the answer to `grid`.
+    pub fn new(grid: &StepGrid) -> Self {
+        Self { grid: *grid, series: Vec::new(), at: 0, seen: 0, is_odd: false }
+    }
+
+    /// Reads the series that are complete in what has come so far.
+    pub fn advance(&mut self, so_far: &[u8]) {
+        if self.is_odd || so_far.len() >= u32::MAX as usize {
+            return;
+        }
+        // All before the last series that has begun are there.
+        let unseen = self.seen.saturating_sub(SERIES.len() - 1);
+        let begun = memrchr_iter(b'{', &so_far[unseen..]).find(|at| so_far[unseen + at..].starts_with(SERIES));
+        self.seen = so_far.len();
+        let Some(last) = begun.map(|at| unseen + at) else { return };
+        let mut scanner = Scanner::resume(so_far, self);
+        let mut read = scanner.series.len();
+        self.is_odd = self.at == 0 && scanner.head().is_err();
+        while !self.is_odd {
+            (self.at, read) = (scanner.cursor.at(), scanner.series.len());
+            if self.at >= last {
+                break;
+            }
+            self.is_odd = scanner.one_series().and_then(|()| scanner.cursor.expect(b",")).is_err();
+        }
+        self.series = scanner.series;
+        self.series.truncate(read);
+    }
+
+    /// All of it has come.
+    pub fn finish(mut self, body: &Bytes) -> Result<RangeAnswer, Refused> {
+        let broken = |at| Refused::Broken { at, length: body.len() };
+        if body.len() >= u32::MAX as usize {
+            return Err(Refused::Foreign(Foreign::Shape));
+        }
+        // Prometheus 3 writes the bytes of a label that is no UTF-8 as they are: no JSON, strictly, but what clients are sent.
+        let is_whole = || serde_json::from_str::<serde::de::IgnoredAny>(&String::from_utf8_lossy(body)).is_ok();
+        let refused = |at, foreign| if is_whole() { Refused::Foreign(foreign) } else { broken(at) };
+        let mut scanner = Scanner::resume(body, &mut self);
+        // What is taken is UTF-8: its strings were checked, and the rest is ASCII. What is not taken is judged as a whole first.
+        scanner.envelope().map_err(|Odd { at }| match std::str::from_utf8(body) {
+            Err(error) => refused(error.valid_up_to(), Foreign::Shape),
+            Ok(_) => refused(at, scanner.foreign.unwrap_or(Foreign::Shape)),
+        })?;
+        Ok(RangeAnswer {
+            grid: self.grid,
+            matrix: Matrix::Text(TextMatrix::new(body.clone(), scanner.series)),
+            annotations: scanner.annotations,
+            stats: scanner.stats,
+        })
+    }
+}
+
+/// How a series begins. Inside of a string quotes are escaped, so it begins nowhere else.
+const SERIES: &[u8] = b"{\"metric\":";
 
 struct Scanner<'t> {
     text: &'t [u8],
@@ -111,13 +170,14 @@ struct Scanner<'t> {
 }
 
 impl<'t> Scanner<'t> {
-    fn new(text: &'t [u8], grid: StepGrid) -> Self {
+    /// Goes on where `reading` is, whose series it takes.
+    fn resume(text: &'t [u8], reading: &mut Reading) -> Self {
         Self {
             text,
-            cursor: Cursor::new(text),
-            grid,
-            stride: Stride::new(grid.step().ms()),
-            series: Vec::new(),
+            cursor: Cursor::at_byte(text, reading.at),
+            grid: reading.grid,
+            stride: Stride::new(reading.grid.step().ms()),
+            series: std::mem::take(&mut reading.series),
             annotations: Annotations::default(),
             stats: None,
             foreign: None,
@@ -129,36 +189,12 @@ impl<'t> Scanner<'t> {
         self.cursor.odd()
     }
 
-    /// `{"status":"success","data":{…},"warnings":[…],"infos":[…]}`
+    /// `{"status":"success","data":{"resultType":"matrix","result":[…],"stats":{…}},"warnings":[…],"infos":[…]}`
     fn envelope(&mut self) -> Scan<()> {
-        self.cursor.expect(b"{\"status\":")?;
-        if !self.cursor.take(b"\"success\"") {
-            let is_a_status = self.cursor.peek() == Some(b'"');
-            return if is_a_status { self.refuse(Foreign::Type) } else { self.cursor.odd() };
+        if self.cursor.at() == 0 {
+            self.head()?;
         }
-        if self.cursor.take(b",\"isPartial\":true") {
-            return self.refuse(Foreign::Partial);
-        }
-        self.cursor.expect(b",\"data\":")?;
-        self.data()?;
-        if self.cursor.take(b",\"warnings\":") {
-            self.annotations.warnings = self.strings()?;
-        }
-        if self.cursor.take(b",\"infos\":") {
-            self.annotations.infos = self.strings()?;
-        }
-        self.cursor.expect(b"}")?;
-        if self.cursor.is_at_end() { Ok(()) } else { self.cursor.odd() }
-    }
-
-    /// `{"resultType":"matrix","result":[…],"stats":{…}}`
-    fn data(&mut self) -> Scan<()> {
-        self.cursor.expect(b"{\"resultType\":")?;
-        if !self.cursor.take(b"\"matrix\"") {
-            return self.refuse(Foreign::Type);
-        }
-        self.cursor.expect(b",\"result\":[")?;
-        if !self.cursor.take(b"]") {
+        if !self.series.is_empty() || !self.cursor.take(b"]") {
             loop {
                 self.one_series()?;
                 if self.cursor.take(b"]") {
@@ -170,7 +206,33 @@ impl<'t> Scanner<'t> {
         if self.cursor.take(b",\"stats\":") {
             self.stats = Some(self.stats()?);
         }
-        self.cursor.expect(b"}")
+        self.cursor.expect(b"}")?;
+        if self.cursor.take(b",\"warnings\":") {
+            self.annotations.warnings = self.strings()?;
+        }
+        if self.cursor.take(b",\"infos\":") {
+            self.annotations.infos = self.strings()?;
+        }
+        self.cursor.expect(b"}")?;
+        if self.cursor.is_at_end() { Ok(()) } else { self.cursor.odd() }
+    }
+
+    /// All before the first series.
+    fn head(&mut self) -> Scan<()> {
+        self.cursor.expect(b"{\"status\":")?;
+        if !self.cursor.take(b"\"success\"") {
+            let is_a_status = self.cursor.peek() == Some(b'"');
+            return if is_a_status { self.refuse(Foreign::Type) } else { self.cursor.odd() };
+        }
+        if self.cursor.take(b",\"isPartial\":true") {
+            return self.refuse(Foreign::Partial);
+        }
+        self.cursor.expect(b",\"data\":")?;
+        self.cursor.expect(b"{\"resultType\":")?;
+        if !self.cursor.take(b"\"matrix\"") {
+            return self.refuse(Foreign::Type);
+        }
+        self.cursor.expect(b",\"result\":[")
     }
 
     /// The `stats` object is small and of no fixed shape: it is read by the general parser.

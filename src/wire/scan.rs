@@ -22,8 +22,8 @@ pub(super) struct Cursor<'t> {
 }
 
 impl<'t> Cursor<'t> {
-    pub(super) fn new(text: &'t [u8]) -> Self {
-        Self { text, at: 0 }
+    pub(super) fn at_byte(text: &'t [u8], at: usize) -> Self {
+        Self { text, at }
     }
 
     pub(super) fn at(&self) -> usize {

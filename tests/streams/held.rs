@@ -22,6 +22,7 @@ pub struct Held {
     /// `http://127.0.0.1:port`
     pub url: String,
     open: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
     rest: watch::Sender<Rest>,
     task: JoinHandle<()>,
 }
@@ -36,10 +37,12 @@ impl Held {
             format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n{}", chunk(first));
         let (head, last) = (Arc::<str>::from(head), Arc::<str>::from(format!("{}0\r\n\r\n", chunk(last))));
         let open = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&open);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (counted, all) = (Arc::clone(&open), Arc::clone(&asked));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (head, last, told, counted) = (head.clone(), last.clone(), told.clone(), Arc::clone(&counted));
+                all.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     counted.fetch_add(1, Ordering::SeqCst);
                     serve(stream, &head, &last, told).await;
@@ -47,12 +50,17 @@ impl Held {
                 });
             }
         });
-        Self { url, open, rest, task }
+        Self { url, open, asked, rest, task }
     }
 
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
+    }
+
+    /// How many connections there were.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// Writes the rest.

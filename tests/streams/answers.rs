@@ -1,0 +1,187 @@
+//! A range answer that is not cut, to a client that takes it plain: it goes on while it comes, and its end is told once it was read.
+
+use promfront::model::time::Timestamp;
+
+use super::{Held, PATIENCE, open, read};
+use crate::support::{Http, Promfront, until};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+const STEP: i64 = 60;
+const START: i64 = 1_700_000_000;
+const POINTS: i64 = 100;
+const JSON: &str = "application/json";
+const HEAD: &str = r#"{"status":"success","data":{"resultType":"matrix","result":["#;
+const TAIL: &str = "]}}";
+
+fn question() -> String {
+    format!("/api/v1/query_range?query=up&start={START}&end={}&step={STEP}", START + STEP * (POINTS - 1))
+}
+
+/// One series, of somewhat more than two kilobytes.
+fn series(number: usize) -> String {
+    let points: Vec<String> = (0..POINTS)
+        .map(|i| format!("[{},\"{}\"]", Timestamp::from_ms((START + STEP * i) * 1000), number as i64 * i))
+        .collect();
+    format!(r#"{{"metric":{{"instance":"{number:06}"}},"values":[{}]}}"#, points.join(","))
+}
+
+fn listed(numbers: std::ops::Range<usize>) -> String {
+    numbers.map(series).collect::<Vec<_>>().join(",")
+}
+
+/// The beginning of an answer of as many series, and the rest of it. What has come of a series without its end is no whole one.
+fn halves(first: usize, all: usize) -> (String, String) {
+    let (begin, end) = (format!("{HEAD}{},", listed(0..first)), format!("{}{TAIL}", listed(first..all)));
+    let (cut, rest) = end.split_at(700);
+    (begin + cut, rest.to_owned())
+}
+
+/// All that is left, or how far it came before it broke off.
+async fn rest(body: &mut Incoming) -> Result<String, usize> {
+    let mut read = Vec::new();
+    loop {
+        match tokio::time::timeout(PATIENCE, body.frame()).await.expect("it ends") {
+            None => return Ok(String::from_utf8(read).expect("text")),
+            Some(Ok(frame)) => read.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Some(Err(_)) => return Err(read.len()),
+        }
+    }
+}
+
+async fn hits(promfront: &Promfront) -> f64 {
+    promfront.metrics().await.sum("promfront_range_queries_total", &["status=\"hit\""])
+}
+
+#[tokio::test]
+async fn an_answer_goes_on_while_it_comes_and_is_kept() {
+    let (first, last) = halves(60, 70);
+    let downstream = Held::start(JSON, &first, &last).await;
+    let promfront = Promfront::before(&downstream.url);
+    let answer = open(&promfront, "GET", &question(), &[]).await;
+    assert!(answer.headers()["x-promfront-result"].to_str().expect("text").starts_with("status=miss"));
+    let mut body = answer.into_body();
+    assert_eq!(read(&mut body, first.len()).await, first);
+    assert_eq!(downstream.open(), 1, "the rest is still held");
+    downstream.let_go();
+    assert_eq!(rest(&mut body).await.as_ref(), Ok(&last));
+    // Who has seen its end finds it kept: nobody is asked.
+    let again = Http::new().get(&format!("{}{}", promfront.url, question())).await;
+    assert_eq!((again.text(), hits(&promfront).await), (first + &last, 1.0));
+    assert_eq!(downstream.asked(), 1);
+}
+
+/// Prometheus's own order of what nobody cuts is not judged: what is no answer to be kept is the answer all the same.
+#[tokio::test]
+async fn what_cannot_be_cut_goes_on_too_and_is_asked_for_once() {
+    let first = format!("{HEAD}{},", listed(100..160));
+    let last = format!("{}{TAIL}", listed(0..10));
+    let downstream = Held::start(JSON, &first, &last).await;
+    downstream.let_go();
+    let promfront = Promfront::before(&downstream.url);
+    let mut body = open(&promfront, "GET", &question(), &[]).await.into_body();
+    assert_eq!(rest(&mut body).await, Ok(first + &last));
+    assert_eq!(downstream.asked(), 1);
+    let metrics = promfront.metrics().await;
+    assert_eq!(metrics.sum("promfront_downstream_refused_total", &["reason=\"foreign-series-order\""]), 1.0);
+    assert_eq!(metrics.sum("promfront_cache_entries", &[]), 0.0);
+}
+
+/// Whatever goes wrong after the beginning, the client does not take it for the whole, and nothing is kept.
+#[tokio::test]
+async fn what_breaks_off_does_not_end() {
+    let (first, last) = halves(60, 70);
+    for (what, last) in [("a lost connection", None), ("an end that is none", Some(&last[..last.len() - 1]))] {
+        let downstream = Held::start(JSON, &first, last.unwrap_or_default()).await;
+        let promfront = Promfront::before(&downstream.url);
+        let mut body = open(&promfront, "GET", &question(), &[]).await.into_body();
+        assert_eq!(read(&mut body, first.len()).await, first, "{what}");
+        if last.is_some() {
+            downstream.let_go()
+        } else {
+            downstream.break_off()
+        }
+        assert_eq!(rest(&mut body).await, Err(last.map_or(0, str::len)), "{what}");
+        let told = || promfront.log().iter().any(|line| line.contains("broke off while it was handed on"));
+        until("it is told in the log", async || told()).await;
+        assert_eq!(promfront.metrics().await.sum("promfront_cache_entries", &[]), 0.0, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_an_answer_is_noticed_downstream() {
+    let (first, last) = halves(60, 70);
+    let downstream = Held::start(JSON, &first, &last).await;
+    let promfront = Promfront::before(&downstream.url);
+    let mut body = open(&promfront, "GET", &question(), &[]).await.into_body();
+    read(&mut body, first.len()).await;
+    assert_eq!(downstream.open(), 1);
+    drop(body);
+    until("the downstream is left", async || downstream.open() == 0).await;
+}
+
+/// Who asks the same meanwhile waits for the same flight, and keeps it when the first one leaves.
+#[tokio::test]
+async fn who_joins_gets_all_of_it_although_the_first_one_leaves() {
+    let (first, last) = halves(60, 70);
+    let downstream = Held::start(JSON, &first, &last).await;
+    let promfront = Promfront::before(&downstream.url);
+    let mut body = open(&promfront, "GET", &question(), &[]).await.into_body();
+    read(&mut body, first.len()).await;
+    let url = format!("{}{}", promfront.url, question());
+    let joined = tokio::spawn(async move { Http::new().get(&url).await });
+    until("it joins", async || promfront.metrics().await.sum("promfront_coalesced_parts_total", &[]) == 1.0).await;
+    drop(body);
+    downstream.let_go();
+    assert_eq!(joined.await.expect("no panic").text(), first + &last);
+    assert_eq!(downstream.asked(), 1);
+}
+
+/// A client that takes nothing while it comes gets what it did not take at the end.
+#[tokio::test]
+async fn a_client_that_falls_behind_gets_the_rest_at_the_end() {
+    let (first, last) = halves(60, 20_000);
+    let downstream = Held::start(JSON, &first, &last).await;
+    let promfront = Promfront::before(&downstream.url);
+    let mut body = open(&promfront, "GET", &question(), &[]).await.into_body();
+    downstream.let_go();
+    // All has come and is kept before anything is taken but what lies in the buffers of the connection.
+    until("it is kept", async || promfront.metrics().await.sum("promfront_cache_entries", &[]) == 1.0).await;
+    let whole = rest(&mut body).await.expect("it does not break off");
+    assert!(whole == first + &last, "{} bytes of {}", whole.len(), last.len());
+}
+
+/// What is short, and what may become too large, is judged before it goes on; who takes it packed gets it packed.
+#[tokio::test]
+async fn what_has_to_be_judged_first_does_not_go_on_while_it_comes() {
+    let (first, last) = halves(60, 70);
+    let short = halves(10, 20);
+    let small_limit = "limits: {max_response_bytes: 63MiB}\n";
+    for (what, (first, last), yaml, encoding) in [
+        ("short", &short, "", "identity"),
+        ("bounded", &(first.clone(), last.clone()), small_limit, "identity"),
+        ("packed", &(first, last), "", "gzip"),
+    ] {
+        let downstream = Held::start(JSON, first, last).await;
+        downstream.break_off(); // after the beginning
+        let promfront = Promfront::configured(&downstream.url, yaml);
+        let answer = open(&promfront, "GET", &question(), &[("accept-encoding", encoding)]).await;
+        assert_eq!(answer.status(), 502, "{what}: it is told in words");
+    }
+}
+
+/// More than a tenant may have is broken off where it is known too late.
+#[tokio::test]
+async fn what_is_too_large_breaks_off() {
+    let last = listed(60..30_000) + TAIL;
+    let downstream = Held::start(JSON, &halves(60, 70).0, &last).await;
+    let promfront = Promfront::configured(&downstream.url, "limits: {max_response_bytes: 64MiB}\n");
+    let mut body = open(&promfront, "GET", &question(), &[]).await.into_body();
+    downstream.let_go();
+    let read = rest(&mut body).await.expect_err("it breaks off");
+    assert!(read <= 64 << 20, "{read} bytes");
+    until("the log tells the option", async || {
+        promfront.log().iter().any(|line| line.contains("broke off") && line.contains("limits.max_response_bytes"))
+    })
+    .await;
+}
