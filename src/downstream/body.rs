@@ -56,6 +56,18 @@ impl Write for Bounded {
     }
 }
 
+/// Appends what came. Growing in place would hold the allocator's lock while megabytes are copied, and others wait for it who let go of
+/// what they have sent.
+fn append(bytes: &mut Vec<u8>, data: &[u8]) {
+    let needed = bytes.len() + data.len();
+    if needed > bytes.capacity() {
+        let mut larger = Vec::with_capacity(needed.max(2 * bytes.capacity()));
+        larger.extend_from_slice(bytes);
+        *bytes = larger;
+    }
+    bytes.extend_from_slice(data);
+}
+
 impl Sink {
     /// An empty one, for about `hint` bytes and at most `limit`.
     pub(super) fn new(hint: usize, is_gzip: bool, limit: u64) -> Self {
@@ -76,7 +88,7 @@ impl Sink {
             return Err(SinkError::TooLarge);
         }
         match &mut self.target {
-            Target::Plain(bytes) => bytes.extend_from_slice(data),
+            Target::Plain(bytes) => append(bytes, data),
             Target::Gzip(decoder) => {
                 if let Err(error) = decoder.write_all(data) {
                     return Err(if decoder.get_ref().is_full { SinkError::TooLarge } else { SinkError::Gzip(error) });
