@@ -72,7 +72,7 @@ pub struct Incoming {
     pub query: RangeQuery,
     /// In which circumstances.
     pub context: Context,
-    /// Whether its client takes an answer as the server writes it: not packed.
+    /// Whether its client takes an answer as the server writes it, while it comes: not packed.
     pub takes_it_plain: bool,
 }
 
@@ -182,15 +182,7 @@ impl Pipeline {
         let parts = plan_parts(&lookup.missing, asked.planned.facts.widest_range_ms(), &self.split);
         self.metrics.split_parts.inc_by(parts.len() as u64);
         verdict.fetched.clone_from(&parts);
-        let fetched = if asked.takes_it_plain && !asked.is_cut(&parts) {
-            match self.parts.fetch_alone(&asked, &key, grid).await {
-                Ok(passing) => {
-                    verdict.downstream = began.elapsed();
-                    return (Reply::Passing(passing), self.passes(&asked, &lookup, verdict));
-                }
-                Err(outcome) => outcome.map(|part| vec![(grid, part)]),
-            }
-        } else {
+        let fetched = if asked.is_cut(&parts) {
             let received = AtomicU64::new(0);
             let fetch = async |part: StepGrid| {
                 let fetched = self.parts.fetch(&asked, &key, part).await?;
@@ -199,6 +191,14 @@ impl Pipeline {
             };
             let max_parallelism = self.policy.tenants.limits_of(&asked.context.tenant).max_parallelism;
             fetch_parts(parts, max_parallelism, fetch).await
+        } else {
+            match self.parts.fetch_own(&asked, &key, grid).await {
+                Ok(passing) => {
+                    verdict.downstream = began.elapsed();
+                    return (Reply::Passing(passing), self.passes(&asked, &lookup, verdict));
+                }
+                Err(outcome) => outcome.map(|part| vec![(grid, part)]),
+            }
         };
         verdict.downstream = began.elapsed();
         let fetched = match fetched {

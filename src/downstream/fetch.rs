@@ -149,6 +149,7 @@ impl Downstream {
             sink,
             deadline,
             limit,
+            is_plain: !is_gzip,
             refusal: Refusal { policy: Arc::clone(&self.policy), tenant },
             metrics: Arc::clone(&self.metrics),
         })
@@ -229,6 +230,7 @@ pub struct Arriving {
     body: AnyBody,
     sink: Sink,
     limit: u64,
+    is_plain: bool,
     deadline: Instant,
     refusal: Refusal,
     metrics: Arc<Metrics>,
@@ -243,6 +245,16 @@ impl Arriving {
     /// How large it may become.
     pub fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Whether what comes is the text itself, not packed.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Whether nothing more will come, as far as that is known.
+    pub fn is_all_here(&self) -> bool {
+        self.body.is_end_stream()
     }
 
     /// What comes next, as it comes; none at the end.

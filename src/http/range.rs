@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use http::Version;
 use http::request::Parts;
 
 use super::{answer, context, form, reply};
@@ -86,7 +87,8 @@ async fn judge(
         headers: Arc::new(for_parts(&head.headers)),
         context: context.clone(),
         query,
-        takes_it_plain: !reply::accepts_gzip(&head.headers),
+        // (In HTTP/1.0 a body that breaks off looks whole.)
+        takes_it_plain: head.version > Version::HTTP_10 && !reply::accepts_gzip(&head.headers),
     };
     match service.pipeline.answer(incoming).await {
         (Reply::Answer { body, is_held, is_no_store }, verdict) => {

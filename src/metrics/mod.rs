@@ -82,6 +82,8 @@ pub struct Metrics {
     pub downstream_duration: Histogram,
     /// Answers that could not be used, by reason.
     pub downstream_refused: Family<ReasonLabels, Counter>,
+    /// Answers that broke off while they were handed on.
+    pub downstream_broken_off: Counter,
 }
 
 /// The configuration that is in force.
@@ -291,6 +293,12 @@ impl Metrics {
                 "downstream_refused",
                 "Answers that could not be used by reason",
                 Family::default(),
+            ),
+            downstream_broken_off: count(
+                table,
+                "downstream_broken_off",
+                "Answers that broke off while they were handed on",
+                Counter::default(),
             ),
             registry,
         }

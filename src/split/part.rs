@@ -41,7 +41,7 @@ pub struct Asked {
     pub context: Context,
     /// Why the cache has nothing to do with it, if its client has a say in that.
     pub past_cache: Option<PastCache>,
-    /// Whether its client takes an answer as the server writes it: not packed.
+    /// Whether its client takes an answer as the server writes it, while it comes: not packed.
     pub takes_it_plain: bool,
 }
 
@@ -55,7 +55,14 @@ impl Asked {
     /// Whether what was asked for downstream is anything else than the client's own question.
     pub fn is_cut(&self, fetched: &[StepGrid]) -> bool {
         let PlannedQuery { query, pinned, .. } = &self.planned;
-        fetched != [query.grid] || *pinned != query.text() || query.limit.is_some()
+        // An end beside the grid is left out of a part, and may be all the difference to a server that moves times.
+        let is_ragged = query.end_of_part(&query.grid) != query.end;
+        fetched != [query.grid] || is_ragged || *pinned != query.text() || query.limit.is_some()
+    }
+
+    /// Whether the same question of others may answer it, and its answer theirs.
+    fn joins_others(&self) -> bool {
+        self.past_cache.is_none_or(PastCache::joins_others)
     }
 
     /// The client's request with the times of one part in it.
@@ -143,42 +150,38 @@ impl Parts {
 
     /// The answer to one part: from a flight of its own, or from one that is under way.
     pub async fn fetch(&self, asked: &Arc<Asked>, key: &CacheKey, grid: StepGrid) -> Outcome {
-        self.fetch_into(asked, key, grid, None).await
+        if !asked.joins_others() {
+            return self.flight(asked, key).run(grid, None).await;
+        }
+        self.share(asked, key, grid, None).await
     }
 
-    /// The answer to what is one part and no more: as it comes, if it can be handed on so.
-    pub async fn fetch_alone(
+    /// The answer to the client's own question: as it comes, if it can be handed on so.
+    pub async fn fetch_own(
         self: &Arc<Self>,
         asked: &Arc<Asked>,
         key: &CacheKey,
         grid: StepGrid,
     ) -> Result<PassingBody, Outcome> {
-        let (feed, begun) = Feed::new();
-        let (parts, asked, key) = (Arc::clone(self), Arc::clone(asked), key.clone());
-        let mut flight = async move { parts.fetch_into(&asked, &key, grid, Some(feed)).await }.boxed();
-        tokio::select! {
-            biased;
-            Ok(passing) = begun => Ok(passing.body(flight)),
-            outcome = &mut flight => Err(outcome),
+        if !asked.takes_it_plain || !asked.joins_others() {
+            return Err(self.fetch(asked, key, grid).await);
         }
+        let (feed, mut begun) = Feed::new();
+        let (parts, asked, key) = (Arc::clone(self), Arc::clone(asked), key.clone());
+        let mut flight = async move { parts.share(&asked, &key, grid, Some(feed)).await }.boxed();
+        let outcome = tokio::select! {
+            biased;
+            Ok(passing) = &mut begun => return Ok(passing.body(flight)),
+            outcome = &mut flight => outcome,
+        };
+        // What has begun to go on goes on, although all of it has come meanwhile.
+        begun.try_recv().map_or(Err(outcome), |passing| Ok(passing.body(flight)))
     }
 
-    async fn fetch_into(&self, asked: &Arc<Asked>, key: &CacheKey, grid: StepGrid, mut feed: Option<Feed>) -> Outcome {
-        let mut begin = || {
-            let flight = Flight {
-                downstream: Arc::clone(&self.downstream),
-                cache: Arc::clone(&self.cache),
-                metrics: Arc::clone(&self.metrics),
-                asked: Arc::clone(asked),
-                key: key.clone(),
-            };
-            flight.run(grid, feed.take())
-        };
-        if asked.past_cache.is_some_and(|past| !past.joins_others()) {
-            return begin().await;
-        }
+    async fn share(&self, asked: &Arc<Asked>, key: &CacheKey, grid: StepGrid, mut feed: Option<Feed>) -> Outcome {
         let timeout = asked.planned.query.timeout;
         let flight = FlightKey { identity: Arc::clone(key.identity.bytes()), grid, timeout };
+        let begin = || self.flight(asked, key).run(grid, feed.take());
         let is_of_the_moment = |outcome: &Outcome| matches!(outcome, Err(failure) if failure.is_of_the_moment());
         let joined = || {
             self.metrics.coalesced.inc();
@@ -186,6 +189,16 @@ impl Parts {
         let shared = self.flights.share(&flight, asked.context.deadline, begin, is_of_the_moment, joined).await;
         let Shared { outcome, is_own } = shared.map_err(|lost| PartFailure::Ours(lost.into()))?;
         outcome.map(|part| FetchedPart { is_own, ..part })
+    }
+
+    fn flight(&self, asked: &Arc<Asked>, key: &CacheKey) -> Flight {
+        Flight {
+            downstream: Arc::clone(&self.downstream),
+            cache: Arc::clone(&self.cache),
+            metrics: Arc::clone(&self.metrics),
+            asked: Arc::clone(asked),
+            key: key.clone(),
+        }
     }
 }
 
@@ -202,6 +215,7 @@ impl Flight {
     async fn run(self, grid: StepGrid, mut feed: Option<Feed>) -> Outcome {
         let outcome = self.bring(grid, &mut feed).await;
         if let (Some(Feed::Begun { .. }), Err(PartFailure::Ours(error))) = (&feed, &outcome) {
+            self.metrics.downstream_broken_off.inc();
             let tenant = self.asked.context.tenant.as_str();
             tracing::warn!(tenant, "an answer broke off while it was handed on: {}", error.message);
         }

@@ -2,30 +2,28 @@
 //!
 //! The need: who asks for what nobody holds, and what is not cut, should not wait longer than for the server itself. The rule: the bytes of
 //! such an answer are the server's own, so they may go on as they come; its end is told only when all of it has come, was read and is kept,
-//! and never if it broke off. A little is held back, so that short answers, and what is no answer, are judged first and refused in words.
+//! and never if it broke off. A little is held back, so
+//! that short answers, and what is no answer, are judged first and refused in words.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
-use std::pin::pin;
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, Fuse};
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::downstream::fetch::Arriving;
-use crate::wire::response::begins_an_answer;
+use crate::wire::response::begins_like_an_answer;
 
 /// So much has to have come before anything goes on.
 const HELD_BACK: usize = 64 << 10;
 /// Who may have less than this has answers judged first. One that is too large is known when it has come, and is then refused in words.
 const LEAST_LIMIT: u64 = 64 << 20;
-/// So many chunks wait for a client. One that takes them more slowly gets the rest when all of it is there.
-const MOST_WAITING: usize = 64;
-/// The rest goes on in pieces.
-const PIECE: usize = 128 << 10;
+/// So many chunks, of half a megabyte at most, wait for a client. One that takes them more slowly gets the rest when all of it is there.
+const MOST_WAITING: usize = 16;
+/// The rest goes on in pieces, after each of which other connections have their turn.
+const PIECE: usize = 512 << 10;
 
 /// Where an answer is put while it comes.
 #[derive(Debug)]
@@ -59,13 +57,12 @@ impl Feed {
         match self {
             Self::Waiting { tell, mut held_back } => {
                 held_back.push_back(next.clone());
+                let is_judged_first = !of.is_plain() || of.limit() < LEAST_LIMIT || of.is_all_here();
+                if is_judged_first || !begins_like_an_answer(of.so_far()) {
+                    return None;
+                }
                 if of.so_far().len() < HELD_BACK {
                     return Some(Self::Waiting { tell, held_back });
-                }
-                // (What comes packed and what it says are two texts.)
-                let is_answer = begins_an_answer(of.so_far()) && of.so_far().ends_with(next);
-                if !is_answer || of.limit() < LEAST_LIMIT {
-                    return None;
                 }
                 let (chunks, waiting) = mpsc::channel(MOST_WAITING);
                 let (end, whole) = oneshot::channel();
@@ -104,21 +101,21 @@ pub struct Passing {
 }
 
 impl Passing {
-    /// The body, as its client takes it. `flight` is what brings it: it lasts as long as somebody takes it.
-    pub fn body<T: Send + 'static>(self, flight: BoxFuture<'static, T>) -> PassingBody {
+    /// The body, as its client takes it. Whoever takes it is aboard the `flight` that brings it.
+    pub fn body<F: Send + 'static>(self, flight: F) -> PassingBody {
         let is_no_store = self.is_no_store;
-        let chunks = stream::try_unfold((self, flight.fuse()), |(mut passing, mut flight)| async {
-            let next = passing.next(&mut flight).await?;
+        let chunks = stream::try_unfold((self, flight), |(mut passing, flight)| async {
+            let next = passing.next().await?;
             Ok(next.map(|next| (next, (passing, flight))))
         });
         PassingBody { is_no_store, chunks: chunks.boxed() }
     }
 
-    async fn next<T>(&mut self, flight: &mut Fuse<BoxFuture<'static, T>>) -> Result<Option<Bytes>, BrokeOff> {
+    async fn next(&mut self) -> Result<Option<Bytes>, BrokeOff> {
         if self.rest.is_none() {
             let next = match self.held_back.pop_front() {
                 Some(first) => Some(first),
-                None => beside(flight, self.waiting.recv()).await,
+                None => self.waiting.recv().await,
             };
             if let Some(next) = next {
                 self.given += next.len();
@@ -126,9 +123,12 @@ impl Passing {
             }
         }
         let rest = match &mut self.rest {
-            Some(rest) => rest,
+            Some(rest) => {
+                tokio::task::yield_now().await;
+                rest
+            }
             none => {
-                let whole = beside(flight, &mut self.whole).await.map_err(|_| BrokeOff)?;
+                let whole = (&mut self.whole).await.map_err(|_| BrokeOff)?;
                 none.insert(whole.slice(self.given..))
             }
         };
@@ -155,15 +155,3 @@ impl fmt::Debug for PassingBody {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the answer of the downstream broke off")]
 pub struct BrokeOff;
-
-/// What comes of `work`, while the flight goes on.
-async fn beside<T, O>(flight: &mut Fuse<BoxFuture<'static, T>>, work: impl Future<Output = O>) -> O {
-    let mut work = pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            _ = &mut *flight => {}
-        }
-    }
-}

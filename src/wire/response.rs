@@ -82,9 +82,11 @@ pub fn scan(body: &Bytes, grid: &StepGrid) -> Result<RangeAnswer, Refused> {
     Reading::new(grid).finish(body)
 }
 
-/// Whether a list of series has begun, as a server begins it that has succeeded.
-pub fn begins_an_answer(so_far: &[u8]) -> bool {
-    so_far.starts_with(b"{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[")
+/// Whether a body begins as a server begins an answer that is a list of series, as far as it has come.
+pub fn begins_like_an_answer(so_far: &[u8]) -> bool {
+    const HEAD: &[u8] = b"{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[";
+    let length = so_far.len().min(HEAD.len());
+    so_far[..length] == HEAD[..length]
 }
 
 /// Reads a body while it comes, series by series, so that little is left to be read when all of it is there.

@@ -1,11 +1,14 @@
 //! A range answer that is not cut, to a client that takes it plain: it goes on while it comes, and its end is told once it was read.
 
-use promfront::model::time::Timestamp;
-
-use super::{Held, PATIENCE, open, read};
-use crate::support::{Http, Promfront, until};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use promfront::model::time::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{Held, PATIENCE, open, read};
+use crate::support::scripted::{Scripted, ok};
+use crate::support::{Http, Promfront, until};
 
 const STEP: i64 = 60;
 const START: i64 = 1_700_000_000;
@@ -100,10 +103,13 @@ async fn what_breaks_off_does_not_end() {
             Some(_) => downstream.let_go(),
             None => downstream.break_off(),
         }
-        assert_eq!(rest(&mut body).await, Err(last.map_or(0, str::len)), "{what}");
+        let read = rest(&mut body).await.map(|whole| whole.len()).expect_err("it does not end");
+        assert!(read <= last.map_or(0, str::len), "{what}: {read} bytes");
         let told = || promfront.log().iter().any(|line| line.contains("broke off while it was handed on"));
         until("it is told in the log", async || told()).await;
-        assert!(promfront.metrics().await.sum("promfront_cache_entries", &[]) < 0.5, "{what}");
+        let metrics = promfront.metrics().await;
+        assert!(metrics.sum("promfront_cache_entries", &[]) < 0.5, "{what}");
+        assert!(metrics.sum("promfront_downstream_broken_off_total", &[]) > 0.5, "{what}");
     }
 }
 
@@ -150,34 +156,71 @@ async fn a_client_that_falls_behind_gets_the_rest_at_the_end() {
     assert!(whole == first + &last, "{} bytes of {}", whole.len(), last.len());
 }
 
-/// What is short, and what may become too large, is judged before it goes on; who takes it packed gets it packed.
+/// What is short, and what may become too large, is judged before it goes on; who takes it packed gets it packed, and who shares
+/// nothing with others gets it when all of it is there.
 #[tokio::test]
 async fn what_has_to_be_judged_first_does_not_go_on_while_it_comes() {
-    let (first, last) = halves(60, 70);
-    let short = halves(10, 20);
+    let (short, long) = (halves(10, 20), halves(60, 70));
     let small_limit = "limits: {max_response_bytes: 63MiB}\n";
-    for (what, (first, last), yaml, encoding) in [
-        ("short", &short, "", "identity"),
-        ("bounded", &(first.clone(), last.clone()), small_limit, "identity"),
-        ("packed", &(first, last), "", "gzip"),
+    for (what, (first, last), yaml, header) in [
+        ("short", &short, "", ("accept-encoding", "identity")),
+        ("bounded", &long, small_limit, ("accept-encoding", "identity")),
+        ("packed", &long, "", ("accept-encoding", "gzip")),
+        ("alone", &long, "", ("cache-control", "no-store")),
     ] {
         let downstream = Held::start(JSON, first, last).await;
         downstream.break_off(); // after the beginning
         let promfront = Promfront::configured(&downstream.url, yaml);
-        let answer = open(&promfront, "GET", &question(), &[("accept-encoding", encoding)]).await;
+        let answer = open(&promfront, "GET", &question(), &[header]).await;
         assert_eq!(answer.status(), 502, "{what}: it is told in words");
+    }
+}
+
+/// To HTTP/1.0 the end of the connection is the end of the body: what breaks off would look whole.
+#[tokio::test]
+async fn nothing_goes_on_to_a_client_that_could_not_tell_that_it_broke_off() {
+    let (first, last) = halves(60, 70);
+    let downstream = Held::start(JSON, &first, &last).await;
+    downstream.break_off();
+    let promfront = Promfront::before(&downstream.url);
+    let address = promfront.url.strip_prefix("http://").expect("a URL");
+    let mut client = TcpStream::connect(address).await.expect("it listens");
+    client.write_all(format!("GET {} HTTP/1.0\r\n\r\n", question()).as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("it answers");
+    assert!(answer.starts_with("HTTP/1.0 502 "), "{}", &answer[..answer.len().min(200)]);
+}
+
+/// A server that moves times may answer another question than the client's where the end lies beside the grid: only what is the client's own
+/// request goes on.
+#[tokio::test]
+async fn an_end_beside_the_grid_is_another_question() {
+    let last = START + STEP * (POINTS - 1);
+    let unsorted = |first: usize| format!("{HEAD}{},{}{TAIL}", listed(first..first + 60), listed(0..1));
+    let (to_the_part, to_the_client) = (unsorted(100), unsorted(200));
+    let (part, own) = (to_the_part.clone(), to_the_client.clone());
+    let downstream = Scripted::start(move |asked| {
+        let is_own = asked.param("end")? == format!("{}", last + 7);
+        Some(ok(if is_own { own.as_bytes() } else { part.as_bytes() }))
+    })
+    .await;
+    let promfront = Promfront::before(&downstream.url);
+    for (end, want) in [(last + 7, &to_the_client), (last, &to_the_part)] {
+        let path = format!("/api/v1/query_range?query=up&start={START}&end={end}&step={STEP}");
+        let answer = Http::new().get(&format!("{}{path}", promfront.url)).await;
+        assert!(answer.text() == *want, "the answer to {end}");
     }
 }
 
 /// More than a tenant may have is broken off where it is known too late.
 #[tokio::test]
 async fn what_is_too_large_breaks_off() {
-    let last = listed(60..30_000) + TAIL;
-    let downstream = Held::start(JSON, &halves(60, 70).0, &last).await;
+    let (first, last) = halves(60, 40_000);
+    let downstream = Held::start(JSON, &first, &last).await;
+    downstream.let_go();
     let promfront = Promfront::configured(&downstream.url, "limits: {max_response_bytes: 64MiB}\n");
     let mut body = open(&promfront, "GET", &question(), &[]).await.into_body();
-    downstream.let_go();
-    let read = rest(&mut body).await.expect_err("it breaks off");
+    let read = rest(&mut body).await.map(|whole| whole.len()).expect_err("it breaks off");
     assert!(read <= 64 << 20, "{read} bytes");
     until("the log tells the option", async || {
         promfront.log().iter().any(|line| line.contains("broke off") && line.contains("limits.max_response_bytes"))
