@@ -90,7 +90,7 @@ def refresh(bench, name, seconds, step, rounds=16):
     bench.add(name, "ms of CPU a panel", values, [Goal(beyond, 1, "ms beyond the tail")])
 
 
-def miss(bench, name, matchers, start, end, step, most):
+def miss(bench, name, matchers, start, end, step, most, encoding="identity"):
     """An answer that nobody has: CPU for what comes in, and the time beside the server alone, in pairs; also of an nginx that only hands
     on. `most`: what the time may be of the server's, less than 1 for what is cut."""
     if not bench.wanted(name):
@@ -102,13 +102,13 @@ def miss(bench, name, matchers, start, end, step, most):
         return fleet(f'{matchers}, bench!="{name} {next(count)}"', step)(start, end)[0]
 
     body, result, _ = check(bench, path(), status="miss")
-    bench.prometheus.fetch(path())
+    bench.prometheus.fetch(path(), encoding)
     directs, values, goals, notes = [], {}, [], []
     relay = replace(bench.nginx, name="nginx", prefix="/through")
     for target in [*bench.proxies(), relay]:
         through = []
         # All of what it used meanwhile, also for what it does after an answer has gone out.
-        cpu, _ = target.cpu_of(lambda: in_pairs(bench, target, path, directs, through))
+        cpu, _ = target.cpu_of(lambda: in_pairs(bench, target, path, encoding, directs, through))
         values[target.name] = cpu / len(through) / (len(body) / MB) * 1000
         (first, wall), direct = (median(column) for column in zip(*through)), median(directs)
         fastest = min(last for _, last in through) / min(directs)
@@ -120,15 +120,16 @@ def miss(bench, name, matchers, start, end, step, most):
               f"{len(body) / MB:.1f} MB, {parts} parts; direct {median(directs) * 1000:.1f} ms; {'; '.join(notes)}")
 
 
-def in_pairs(bench, target, path, directs, through):
+def in_pairs(bench, target, path, encoding, directs, through):
     """Asks the server and the target, then the target and the server, and so on: the times of each."""
     until, turn = time.monotonic() + bench.args.seconds, 0
     while turn < 11 or (turn < 201 and time.monotonic() < until):
-        pair = [lambda: directs.append(bench.prometheus.fetch(path())[1]), lambda: through.append(target.fetch(path()))]
+        pair = [lambda: directs.append(bench.prometheus.fetch(path(), encoding)[1]),
+                lambda: through.append(target.fetch(path(), encoding))]
         for ask in pair if turn % 2 else reversed(pair):
             ask()
         turn += 1
-    bench.prometheus.fetch(path())
+    bench.prometheus.fetch(path(), encoding)
 
 
 # ---- Many at once.
@@ -185,4 +186,5 @@ def run(bench):
     miss(bench, "miss, cut, 8 MB", racks(8), big.start, big.end, step, 1)
     for size, count in (("0.3 MB", 2), ("2 MB", 12), ("8 MB", 50)):
         miss(bench, f"miss, not cut, {size}", racks(count), day, day + DAY - step, step, 1.03)
+        miss(bench, f"miss, not cut, {size}, gzip", racks(count), day, day + DAY - step, step, 1.03, "gzip")
     crowd(bench, "crowd", six_days.same(), big.same()[0])

@@ -30,7 +30,7 @@ use crate::model::params::Encoded;
 use crate::model::response::Piece;
 use crate::model::time::millis;
 use crate::promql::{Facts, Opaque, WholeRange};
-use crate::request::{Context, PlannedQuery, RangeQuery};
+use crate::request::{Context, Delivery, PlannedQuery, RangeQuery};
 use crate::split::layer::fetch_parts;
 use crate::split::part::{Asked, FetchedPart, PartFailure, Parts};
 use crate::split::passing::PassingBody;
@@ -72,8 +72,8 @@ pub struct Incoming {
     pub query: RangeQuery,
     /// In which circumstances.
     pub context: Context,
-    /// Whether its client takes an answer as the server writes it, while it comes: not packed.
-    pub takes_it_plain: bool,
+    /// How its client takes the answer.
+    pub delivery: Delivery,
 }
 
 /// What becomes of a range query.
@@ -243,7 +243,7 @@ impl Pipeline {
 
     /// The answers to the parts are bounded together, as soon as they come in.
     fn check_size(&self, asked: &Asked, received: &AtomicU64, part: &FetchedPart) -> Result<(), PartFailure> {
-        let length = part.answer.matrix.unpacked().text().len() as u64;
+        let length = part.bytes;
         let (tenants, tenant) = (&self.policy.tenants, &asked.context.tenant);
         let is_over =
             received.fetch_add(length, Ordering::Relaxed) + length > tenants.limits_of(tenant).max_response_bytes;
@@ -300,11 +300,11 @@ impl Pipeline {
 
     /// From here on the query may be cut.
     fn pin(&self, incoming: Incoming, facts: Arc<Facts>) -> Asked {
-        let Incoming { method, path, headers, query, context, takes_it_plain } = incoming;
+        let Incoming { method, path, headers, query, context, delivery } = incoming;
         let past_cache = PastCache::of(&headers, query.text(), context.caller, self.policy.caches_alerts);
         let pinned = facts.pin(query.text(), query.start.ms(), query.end.ms()).into_owned();
         let planned = PlannedQuery { query, facts, pinned };
-        Asked { method, path, headers, planned, context, past_cache, takes_it_plain }
+        Asked { method, path, headers, planned, context, past_cache, delivery }
     }
 
     fn key(&self, asked: &Asked) -> CacheKey {

@@ -12,6 +12,17 @@ use crate::model::tenant::TenantId;
 use crate::model::time::Timestamp;
 use crate::promql::Facts;
 
+/// How a client takes an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// As gzip.
+    Packed,
+    /// As text, and while it comes.
+    WhileItComes,
+    /// As text, when all of it is there: in HTTP/1.0 a body that breaks off looks whole.
+    Whole,
+}
+
 /// The parameters of `query_range` that promfront itself reads; all others only travel.
 #[derive(Clone, Debug)]
 pub struct RangeQuery {

@@ -21,6 +21,7 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
 use crate::model::response::RangeAnswer;
+use crate::model::series::Matrix;
 use crate::model::time::Timestamp;
 use crate::request::PlannedQuery;
 
@@ -217,12 +218,25 @@ impl ExtentCache {
         final_instants(planned, grid, now, self.freshness)
     }
 
+    /// Whether all of `answer` will be kept, and in one slot.
+    pub fn keeps_whole(
+        &self,
+        key: &CacheKey,
+        planned: &PlannedQuery,
+        answer: &RangeAnswer,
+        is_no_store: bool,
+        now: Timestamp,
+    ) -> bool {
+        let (finals, touched) = (self.finals(planned, &answer.grid, now), key.slots.of(&answer.grid).len());
+        touched == 1 && admit(answer, finals, is_no_store, touched) == Ok(answer.grid)
+    }
+
     /// Keeps what of `answer` is final. `is_no_store`: the server forbids it.
     pub fn keep(
         &self,
         key: &CacheKey,
         planned: &PlannedQuery,
-        answer: &RangeAnswer,
+        answer: &Arc<RangeAnswer>,
         is_no_store: bool,
         now: Timestamp,
     ) {
@@ -240,7 +254,10 @@ impl ExtentCache {
         for (index, part) in key.slots.of(&finals) {
             // A text that is mostly not kept is not held for the rest of it.
             let is_most = finals.len() * 4 >= answer.grid.len();
-            let kept = Arc::new(if is_most { answer.part(&part) } else { answer.packed_part(&part) });
+            let kept = match part {
+                part if part == answer.grid => Arc::clone(answer),
+                part => Arc::new(if is_most { answer.part(&part) } else { answer.packed_part(&part) }),
+            };
             let fresh = Extent { answer: Arc::clone(&kept), fetched_at: now, reads };
             let (due, slot) = self.memory.update(&key.identity, index, |held| {
                 held.slot = held.slot.with(fresh, now, &self.lifetimes);
@@ -254,7 +271,9 @@ impl ExtentCache {
                 (held.dues.take(&pages, index, &held.slot), held.slot.clone())
             });
             self.metrics.cache_kept.inc();
-            self.packer.pack(&key.identity, index, kept);
+            if let Matrix::Text(_) = kept.matrix {
+                self.packer.pack(&key.identity, index, kept);
+            }
             if let Some(shared) = &self.shared {
                 shared.put(Scope { identity: &key.identity, pages, now }, due, slot);
             }

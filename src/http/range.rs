@@ -18,7 +18,7 @@ use crate::limits::range;
 use crate::metrics::{ResultLabels, Word};
 use crate::model::params::{Encoded, Params};
 use crate::pipeline::{Incoming, Reply};
-use crate::request::Context;
+use crate::request::{Context, Delivery};
 use crate::sched::dispatch::Standing;
 use crate::sched::dispatch::estimate::Estimate;
 use crate::service::Service;
@@ -87,8 +87,11 @@ async fn judge(
         headers: Arc::new(for_parts(&head.headers)),
         context: context.clone(),
         query,
-        // (In HTTP/1.0 a body that breaks off looks whole.)
-        takes_it_plain: head.version > Version::HTTP_10 && !reply::accepts_gzip(&head.headers),
+        delivery: match head.version {
+            _ if reply::accepts_gzip(&head.headers) => Delivery::Packed,
+            Version::HTTP_10 => Delivery::Whole,
+            _ => Delivery::WhileItComes,
+        },
     };
     match service.pipeline.answer(incoming).await {
         (Reply::Answer { body, is_held, is_no_store }, verdict) => {

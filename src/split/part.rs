@@ -20,11 +20,14 @@ use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metrics;
 use crate::model::grid::StepGrid;
 use crate::model::response::RangeAnswer;
-use crate::request::{Context, PlannedQuery};
+use crate::request::{Context, Delivery, PlannedQuery};
 use crate::sched::dispatch::Standing;
 use crate::sched::dispatch::estimate::Estimate;
 use crate::split::passing::{Feed, PassingBody};
 use crate::wire::response::{Foreign, Reading, Refused};
+
+/// Shorter answers are packed behind the client's back: sending them packed costs little anyway.
+const PACKED_FROM: usize = 64 << 10;
 
 /// A query and how its client sent it: what its parts are made of.
 #[derive(Debug)]
@@ -41,8 +44,8 @@ pub struct Asked {
     pub context: Context,
     /// Why the cache has nothing to do with it, if its client has a say in that.
     pub past_cache: Option<PastCache>,
-    /// Whether its client takes an answer as the server writes it, while it comes: not packed.
-    pub takes_it_plain: bool,
+    /// How its client takes the answer.
+    pub delivery: Delivery,
 }
 
 impl Asked {
@@ -89,6 +92,8 @@ impl Asked {
 pub struct FetchedPart {
     /// What it answers.
     pub answer: Arc<RangeAnswer>,
+    /// How long the server's text is.
+    pub bytes: u64,
     /// Whether the server forbids to keep it.
     pub is_no_store: bool,
     /// Whether it was asked for on behalf of this very request.
@@ -163,7 +168,7 @@ impl Parts {
         key: &CacheKey,
         grid: StepGrid,
     ) -> Result<PassingBody, Outcome> {
-        if !asked.takes_it_plain || !asked.joins_others() {
+        if asked.delivery != Delivery::WhileItComes || !asked.joins_others() {
             return Err(self.fetch(asked, key, grid).await);
         }
         let (feed, mut begun) = Feed::new();
@@ -248,22 +253,39 @@ impl Flight {
             reading.advance(arriving.so_far());
         }
         let reply = arriving.collect().await.map_err(PartFailure::Ours)?;
-        let answer = reading.finish(&reply.body).map_err(|refused| self.refuse(refused));
-        if let Ok(answer) = &answer
-            && self.asked.bypass_reason().is_none()
-        {
-            // By the server's clock if that is behind ours: what is not final there is not final.
-            let now = self.asked.context.now;
-            let now = reply.date().map_or(now, |date| date.min(now));
-            self.cache.keep(&self.key, &self.asked.planned, answer, is_no_store, now);
-        }
-        if !matches!(answer, Err(PartFailure::Ours(_)))
+        let read = match reading.finish(&reply.body) {
+            Ok(answer) => Ok(self.keep(answer, &reply).await),
+            Err(refused) => Err(self.refuse(refused)),
+        };
+        let bytes = reply.body.len() as u64;
+        if !matches!(read, Err(PartFailure::Ours(_)))
             && let Some(feed) = feed.take()
         {
             // Also what cannot be cut is the answer to the whole.
             feed.end(reply.body);
         }
-        answer.map(|answer| FetchedPart { answer: Arc::new(answer), is_no_store, is_own: true })
+        read.map(|answer| FetchedPart { answer, bytes, is_no_store, is_own: true })
+    }
+
+    /// Keeps what is final of an answer. Who takes gzip is given what is kept if that is all of it, so that it is packed once.
+    async fn keep(&self, answer: RangeAnswer, reply: &Answer) -> Arc<RangeAnswer> {
+        let (asked, is_no_store, mut answer) = (&self.asked, reply.is_no_store(), Arc::new(answer));
+        if asked.bypass_reason().is_some() {
+            return answer;
+        }
+        // By the server's clock if that is behind ours: what is not final there is not final.
+        let now = asked.context.now;
+        let now = reply.date().map_or(now, |date| date.min(now));
+        if asked.delivery == Delivery::Packed
+            && reply.body.len() >= PACKED_FROM
+            && self.cache.keeps_whole(&self.key, &asked.planned, &answer, is_no_store, now)
+        {
+            let text = Arc::clone(&answer);
+            let packed = tokio::task::spawn_blocking(move || text.packed_part(&text.grid)).await;
+            answer = packed.map_or(answer, Arc::new);
+        }
+        self.cache.keep(&self.key, &asked.planned, &answer, is_no_store, now);
+        answer
     }
 
     /// Where the part stands in the queue. If queriers vanish under it, the same query at any time in that slot is the same work.

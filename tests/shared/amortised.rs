@@ -111,7 +111,7 @@ async fn ask(
         let finals = replica.cache.finals(&asked.planned, &missing, at(now_ms));
         has_finals |= finals.is_some();
         fetched += finals.and_then(|finals| finals.overlap(slot)).map_or(0, |finals| finals.len());
-        replica.cache.keep(&asked.key, &asked.planned, &answer(&missing, now_ms), false, at(now_ms));
+        replica.cache.keep(&asked.key, &asked.planned, &Arc::new(answer(&missing, now_ms)), false, at(now_ms));
     }
     if has_finals {
         items.settle().await;

@@ -333,7 +333,7 @@ impl Replica {
         for part in &parts {
             let body = server.body(request.text, part);
             let answer = scan(&body, part).unwrap_or_else(|refused| panic!("{refused}: {}", shown(&body)));
-            self.cache.keep(&asked.key, &asked.planned, &answer, false, now);
+            self.cache.keep(&asked.key, &asked.planned, &Arc::new(answer.clone()), false, now);
             final_fetched += self.cache.finals(&asked.planned, part, now).map_or(0, |finals| finals.len());
             fetched.push(Piece { grid: *part, answer: Arc::new(answer) });
         }
