@@ -8,12 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use promfront::answer::RangeBody;
 use promfront::cache::codec::{VERSION, decode, encode};
 use promfront::cache::extent::{Extent, Lifetimes, Reads, Slot};
 use promfront::cache::finished::{Finished, FinishedAnswers};
 use promfront::cache::page::Page;
 use promfront::cache::plan::look_up;
-use promfront::merge::merge_series;
 use promfront::metrics::Metrics;
 use promfront::model::grid::StepGrid;
 use promfront::model::response::{Piece, RangeAnswer};
@@ -21,7 +21,6 @@ use promfront::model::time::{Step, Timestamp};
 use promfront::model::whole::Packing;
 use promfront::promql;
 use promfront::split::plan::{SplitPolicy, plan_parts};
-use promfront::wire::body::Writer;
 use promfront::wire::response::scan;
 
 fn main() {
@@ -65,10 +64,13 @@ fn answer(grid: &StepGrid, series: usize) -> RangeAnswer {
     scan(&body(grid, series), grid).expect("sound")
 }
 
-/// Six days at five minutes, as extents of one day: what a panel of a week's dashboard meets in the cache.
-fn week(series: usize) -> Vec<Piece> {
-    let pieces = grid(6, 5).cut(DAY);
-    pieces.into_iter().map(|grid| Piece { grid, answer: Arc::new(answer(&grid, series).packed_part(&grid)) }).collect()
+/// Six days at five minutes, as extents of one day: what a panel of a week's dashboard meets in the cache, or as it comes.
+fn week(series: usize, is_held: bool) -> Vec<Piece> {
+    let of_a_day = |grid: StepGrid| {
+        let came = answer(&grid, series);
+        Piece { grid, answer: Arc::new(if is_held { came.packed_part(&grid) } else { came }) }
+    };
+    grid(6, 5).cut(DAY).into_iter().map(of_a_day).collect()
 }
 
 #[divan::bench(args = [100, 5000])]
@@ -79,23 +81,27 @@ fn scan_a_day(bencher: Bencher<'_, '_>, series: usize) {
 }
 
 #[divan::bench(args = [10, 100, 1600])]
+fn merge_and_write_a_week_that_came(bencher: Bencher<'_, '_>, series: usize) {
+    write(bencher, week(series, false), Packing::Plain);
+}
+
+#[divan::bench(args = [10, 100, 1600])]
 fn merge_and_write_a_week(bencher: Bencher<'_, '_>, series: usize) {
-    write_a_week(bencher, series, Packing::Plain);
+    write(bencher, week(series, true), Packing::Plain);
 }
 
 #[divan::bench(args = [10, 100, 1600])]
 fn merge_and_write_a_week_as_gzip(bencher: Bencher<'_, '_>, series: usize) {
-    write_a_week(bencher, series, Packing::Gzip);
+    write(bencher, week(series, true), Packing::Gzip);
 }
 
-fn write_a_week(bencher: Bencher<'_, '_>, series: usize, packing: Packing) {
-    let pieces = week(series);
-    let length: usize = pieces.iter().map(|piece| piece.answer.matrix.text_bytes()).sum();
-    bencher.counter(BytesCount::new(length)).bench(|| {
-        let mut writer = Writer::new(packing);
-        merge_series(&pieces, |series| writer.series(series));
-        writer.finish(&promfront::model::response::Annotations::default(), None)
-    });
+/// Chunk by chunk, as an answer goes out.
+fn write(bencher: Bencher<'_, '_>, pieces: Vec<Piece>, packing: Packing) {
+    let body = RangeBody { pieces: pieces.into(), ..RangeBody::empty() };
+    let length: usize = body.clone().chunks(Packing::Plain).map(|chunk| chunk.len()).sum();
+    bencher
+        .counter(BytesCount::new(length))
+        .bench(|| body.clone().chunks(packing).map(|chunk| chunk.len()).sum::<usize>());
 }
 
 /// What is kept of a day: all of it, and a quarter that is cut out of it.
@@ -160,7 +166,7 @@ fn look_a_week_up(bencher: Bencher<'_, '_>) {
         out_of_order_ttl: std::time::Duration::from_mins(10),
     };
     let now = Timestamp::from_ms(19_710 * DAY);
-    let slots: Vec<(StepGrid, Slot)> = week(10)
+    let slots: Vec<(StepGrid, Slot)> = week(10, true)
         .into_iter()
         .map(|piece| {
             (
