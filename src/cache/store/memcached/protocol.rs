@@ -1,316 +1,31 @@
-//! Items on memcached servers, over the classic text protocol.
+//! The classic text protocol: what is written to a memcached server, and what is understood of its answers.
 //!
-//! A place belongs to the server with the highest hash of both ([`Node::score`]), so that a server that comes or goes moves
-//! only its own share, and all replicas agree as long as they name the servers alike. Nobody stands in for a server that is
-//! gone: its items are misses.
-//!
-//! The protocol has no numbers by which an answer finds its question. So a connection belongs to one call at a time and is
-//! kept only when the answer was read to its end and was sound; after anything else, be it that nobody waits for the answer
-//! any more, it is closed. What a server says is never trusted with memory: a value that was not asked for, or is longer
-//! than any that we write, is refused before its first byte is read.
+//! What a server says is never trusted with memory: a value that was not asked for, or is longer than any that we write, is refused
+//! before its first byte is read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::future::Future;
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use parking_lot::{Mutex, RwLock};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::tcp::ReadHalf;
 
-use super::breaker::Breaker;
-use super::{Item, Loss, Read, Server, Store, Write};
-use crate::discovery::{self, Address, Discovery, Servers};
+use super::super::{Item, Loss, Read, Write};
 
-/// A connection that was idle for longer may have been forgotten by something between us and the server.
-const IDLE_FOR: Duration = Duration::from_mins(1);
 /// A longer time to live would be taken for a date.
 const MAX_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;
 /// Memcached's own bound, in bytes.
 const MAX_KEY: usize = 250;
 /// No line of an answer is longer, in bytes.
 const MAX_LINE: usize = 512;
-/// A value that others wrote may be longer than ours by this, in bytes.
-const SLACK: usize = 1024;
 /// A value up to this many bytes is copied to stand in one write with what is around it.
 const COPIED: usize = 16 << 10;
 /// The room that is made for bytes before they come: at least and at most. A buffer that is full doubles.
 const ROOM: (usize, usize) = (16 << 10, 64 << 10);
 
-/// How memcached is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// No value may be longer than this. The server's own limit, 1 MiB unless it was started with another one, is for the
-    /// value, its key and up to 59 bytes of its own together.
-    pub max_value_bytes: usize,
-    /// Connections to each server that are kept while nobody uses them.
-    pub max_idle: usize,
-    /// Connections to each server in all; further calls wait for one, until their deadline.
-    pub max_connections: usize,
-    /// How the names of the servers are resolved.
-    pub discovery: discovery::Options,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            max_value_bytes: (1 << 20) - 1024,
-            max_idle: 16,
-            max_connections: 128,
-            discovery: discovery::Options::default(),
-        }
-    }
-}
-
-/// The servers behind a list of addresses.
-#[derive(Debug)]
-pub struct Memcached {
-    discovery: Discovery,
-    known: RwLock<Known>,
-    options: Options,
-}
-
-/// The nodes for a list of servers.
-#[derive(Debug)]
-struct Known {
-    servers: Servers,
-    nodes: Arc<[Arc<Node>]>,
-}
-
-impl Memcached {
-    /// The servers behind `addresses`. Nothing is connected yet. To be called within a tokio runtime.
-    pub fn new(addresses: Vec<Address>, options: Options) -> Self {
-        let discovery = Discovery::new(addresses, options.discovery.clone());
-        let servers = discovery.servers();
-        let nodes = servers.iter().map(|server| Arc::new(Node::new(&server.address, &options))).collect();
-        Self { discovery, known: RwLock::new(Known { servers, nodes }), options }
-    }
-
-    /// A node for each server. One that stays in the list keeps its breaker and its connections, one that left loses them.
-    fn nodes(&self) -> Arc<[Arc<Node>]> {
-        let servers = self.discovery.servers();
-        let known = self.known.read();
-        if Arc::ptr_eq(&known.servers, &servers) {
-            return Arc::clone(&known.nodes);
-        }
-        drop(known);
-        let mut known = self.known.write();
-        let servers = self.discovery.servers();
-        let node = |name: &str| {
-            let kept = known.nodes.iter().find(|node| *node.name == *name);
-            kept.map_or_else(|| Arc::new(Node::new(name, &self.options)), Arc::clone)
-        };
-        let nodes: Arc<[_]> = servers.iter().map(|server| node(&server.address)).collect();
-        *known = Known { servers, nodes: Arc::clone(&nodes) };
-        nodes
-    }
-
-    /// Has `batch` answered by the server of `place`.
-    async fn ask(&self, place: u128, batch: &mut impl Batch, deadline: Instant) -> Result<(), Loss> {
-        let node = owner(&self.nodes(), place).ok_or(Loss::Unavailable)?;
-        node.ask(batch, deadline).await
-    }
-}
-
-impl Store for Memcached {
-    fn read<'a>(&'a self, place: u128, keys: &'a [String], deadline: Instant) -> BoxFuture<'a, Vec<Read>> {
-        async move {
-            let mut gets = Gets::new(keys, self.options.max_value_bytes + SLACK);
-            let outcome = if keys.is_empty() { Ok(()) } else { self.ask(place, &mut gets, deadline).await };
-            gets.outcomes(outcome)
-        }
-        .boxed()
-    }
-
-    fn write(&self, place: u128, items: Vec<Item>, deadline: Instant) -> BoxFuture<'_, Vec<Write>> {
-        async move {
-            let mut sets = Sets::new(&items, self.options.max_value_bytes);
-            let outcome = if sets.sent.is_empty() { Ok(()) } else { self.ask(place, &mut sets, deadline).await };
-            sets.outcomes(outcome)
-        }
-        .boxed()
-    }
-
-    fn max_value_bytes(&self) -> usize {
-        self.options.max_value_bytes
-    }
-
-    fn servers(&self) -> Vec<Server> {
-        let server = |node: &Arc<Node>| Server { name: node.name.to_string(), is_open: node.breaker.is_open() };
-        self.nodes().iter().map(server).collect()
-    }
-}
-
-/// One server.
-#[derive(Debug)]
-struct Node {
-    name: Box<str>,
-    seed: u64,
-    breaker: Breaker,
-    idle: Idle,
-    connections: Semaphore,
-}
-
-/// The node that a place belongs to.
-fn owner(nodes: &[Arc<Node>], place: u128) -> Option<Arc<Node>> {
-    nodes.iter().max_by_key(|node| node.score(place)).cloned()
-}
-
-impl Node {
-    fn new(name: &str, options: &Options) -> Self {
-        Self {
-            name: name.into(),
-            seed: xxh3_64(name.as_bytes()),
-            breaker: Breaker::default(),
-            idle: Idle { streams: Mutex::default(), max: options.max_idle },
-            connections: Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)),
-        }
-    }
-
-    /// The server with the highest score has the place.
-    fn score(&self, place: u128) -> u64 {
-        xxh3_64_with_seed(&place.to_le_bytes(), self.seed)
-    }
-
-    async fn ask(&self, batch: &mut impl Batch, deadline: Instant) -> Result<(), Loss> {
-        let now = Instant::now();
-        if now >= deadline {
-            return Err(Loss::Timeout);
-        }
-        if !self.breaker.lets_through(now) {
-            return Err(Loss::Breaker);
-        }
-        let outcome = timeout_at(deadline, self.call(batch)).await.unwrap_or(Err(Loss::Timeout));
-        self.report(outcome);
-        outcome
-    }
-
-    /// An idle connection that the server has closed meanwhile shows only when it is used; then a new one is tried.
-    async fn call(&self, batch: &mut impl Batch) -> Result<(), Loss> {
-        let _permit = self.connections.acquire().await.expect("the semaphore is never closed");
-        if let Some(stream) = self.idle.take() {
-            match exchange(stream, batch).await {
-                Err(Broken { loss: Loss::Unavailable, is_begun: false }) => {}
-                done => return done.map(|stream| self.idle.put(stream)).map_err(|broken| broken.loss),
-            }
-        }
-        let stream = connect(&self.name).await.map_err(|_| Loss::Unavailable)?;
-        let stream = exchange(stream, batch).await.map_err(|broken| broken.loss)?;
-        self.idle.put(stream);
-        Ok(())
-    }
-
-    /// Tells the breaker, and the log what became of the breaker.
-    fn report(&self, outcome: Result<(), Loss>) {
-        match outcome {
-            Ok(()) | Err(Loss::Refused) => {
-                if self.breaker.succeeded() {
-                    tracing::info!(server = %self.name, "memcached answers again");
-                }
-            }
-            Err(loss) => {
-                if self.breaker.failed(Instant::now()) {
-                    let why = loss.as_str();
-                    tracing::warn!(server = %self.name, why, "memcached does not answer; it is left alone for a while");
-                }
-            }
-        }
-    }
-}
-
-async fn connect(name: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(name).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// The connections that nobody uses, the last used one at the end.
-#[derive(Debug)]
-struct Idle {
-    streams: Mutex<VecDeque<(TcpStream, Instant)>>,
-    max: usize,
-}
-
-impl Idle {
-    /// The last used one on which nothing has come meanwhile: no end, and nothing that nobody asked for.
-    fn take(&self) -> Option<TcpStream> {
-        let mut streams = self.streams.lock();
-        forget_old(&mut streams);
-        while let Some((stream, _)) = streams.pop_back() {
-            let came = stream.try_read(&mut [0]);
-            if came.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-                return Some(stream);
-            }
-        }
-        None
-    }
-
-    fn put(&self, stream: TcpStream) {
-        let mut streams = self.streams.lock();
-        forget_old(&mut streams);
-        if streams.len() < self.max {
-            streams.push_back((stream, Instant::now()));
-        }
-    }
-}
-
-fn forget_old(streams: &mut VecDeque<(TcpStream, Instant)>) {
-    while streams.front().is_some_and(|(_, since)| since.elapsed() > IDLE_FOR) {
-        streams.pop_front();
-    }
-}
-
-/// A call that came to nothing.
-#[derive(Debug)]
-struct Broken {
-    loss: Loss,
-    /// Whether any of the answer had come.
-    is_begun: bool,
-}
-
-/// Sends a batch and reads its answer, both at once: a server may answer the first of it before it reads the last. Gives
-/// the connection back if it can be used again.
-async fn exchange(mut stream: TcpStream, batch: &mut impl Batch) -> Result<TcpStream, Broken> {
-    let (from, to) = stream.split();
-    let request = batch.request();
-    let mut replies = Replies::new(from);
-    let read = {
-        let mut write = Box::pin(send(to, request));
-        let mut read = Box::pin(batch.take(&mut replies));
-        tokio::select! {
-            biased;
-            // When it fails, the server may have said why before it closed.
-            _ = &mut write => read.await,
-            early = &mut read => early.and(Err(Loss::Garbage)),
-        }
-    };
-    let is_begun = replies.is_begun;
-    let is_rest = !replies.buffer.is_empty();
-    match read {
-        Ok(()) if is_rest => Err(Broken { loss: Loss::Garbage, is_begun }),
-        Ok(()) => Ok(stream),
-        Err(loss) => Err(Broken { loss, is_begun }),
-    }
-}
-
-async fn send(mut to: WriteHalf<'_>, request: Vec<Bytes>) -> io::Result<()> {
-    for part in request {
-        to.write_all(&part).await?;
-    }
-    Ok(())
-}
-
 /// Commands that go together, and what has become of them so far.
-trait Batch: Send {
+pub(super) trait Batch: Send {
     /// The commands; the same each time.
     fn request(&self) -> Vec<Bytes>;
 
@@ -320,7 +35,7 @@ trait Batch: Send {
 
 /// A `get` of several keys.
 #[derive(Debug)]
-struct Gets<'k> {
+pub(super) struct Gets<'k> {
     keys: &'k [String],
     /// What came for each of them.
     values: HashMap<&'k [u8], Option<Bytes>>,
@@ -329,7 +44,7 @@ struct Gets<'k> {
 }
 
 impl<'k> Gets<'k> {
-    fn new(keys: &'k [String], max_value_bytes: usize) -> Self {
+    pub(super) fn new(keys: &'k [String], max_value_bytes: usize) -> Self {
         let mut values = HashMap::with_capacity(keys.len());
         let mut command = BytesMut::from("get");
         for key in keys {
@@ -361,7 +76,7 @@ impl<'k> Gets<'k> {
         }
     }
 
-    fn outcomes(self, outcome: Result<(), Loss>) -> Vec<Read> {
+    pub(super) fn outcomes(self, outcome: Result<(), Loss>) -> Vec<Read> {
         let rest = outcome.map_or_else(Read::Lost, |()| Read::Absent);
         let of = |key: &String| self.values.get(key.as_bytes()).cloned().flatten().map_or(rest.clone(), Read::Value);
         self.keys.iter().map(of).collect()
@@ -380,7 +95,7 @@ impl Batch for Gets<'_> {
 
 /// Several `set`s, one after the other.
 #[derive(Debug)]
-struct Sets<'i> {
+pub(super) struct Sets<'i> {
     items: &'i [Item],
     /// The indices of those that are not too long.
     sent: Vec<usize>,
@@ -389,9 +104,14 @@ struct Sets<'i> {
 }
 
 impl<'i> Sets<'i> {
-    fn new(items: &'i [Item], max_value_bytes: usize) -> Self {
+    pub(super) fn new(items: &'i [Item], max_value_bytes: usize) -> Self {
         let sent = (0..items.len()).filter(|index| items[*index].value.len() <= max_value_bytes).collect();
         Self { items, sent, answers: Vec::new() }
+    }
+
+    /// Whether there is nothing to be sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
     }
 
     async fn read<R: AsyncRead + Unpin>(&mut self, replies: &mut Replies<R>) -> Result<(), Loss> {
@@ -413,7 +133,7 @@ impl<'i> Sets<'i> {
         Ok(())
     }
 
-    fn outcomes(self, outcome: Result<(), Loss>) -> Vec<Write> {
+    pub(super) fn outcomes(self, outcome: Result<(), Loss>) -> Vec<Write> {
         let mut outcomes = vec![Write::Lost(Loss::Refused); self.items.len()];
         for (position, index) in self.sent.into_iter().enumerate() {
             // With a sound outcome there is an answer to each.
@@ -449,7 +169,7 @@ impl Batch for Sets<'_> {
 
 /// What a server sends.
 #[derive(Debug)]
-struct Replies<R> {
+pub(super) struct Replies<R> {
     from: R,
     /// What has come and was not understood yet.
     buffer: BytesMut,
@@ -457,8 +177,18 @@ struct Replies<R> {
 }
 
 impl<R: AsyncRead + Unpin> Replies<R> {
-    fn new(from: R) -> Self {
+    pub(super) fn new(from: R) -> Self {
         Self { from, buffer: BytesMut::new(), is_begun: false }
+    }
+
+    /// Whether any of the answer has come.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// Whether more has come than was understood.
+    pub(super) fn has_rest(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
     /// The next line without its end. It stays in the buffer.
@@ -534,7 +264,10 @@ fn is_key(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt;
 
     const REPLY: &[u8] = b"VALUE a 0 3\r\nxyz\r\nVALUE b 7 7\r\n\r\nEND\r\n\r\nVALUE c 0 0\r\n\r\nEND\r\n";
 
@@ -675,43 +408,5 @@ mod tests {
         ];
         let want = ["set a 0 1 1\r\n1\r\nset b 0 2 16385\r\n".into(), large, "\r\nset c 0 2592000 0\r\n\r\n".into()];
         assert_eq!(Sets::new(&items, 1 << 20).request(), want);
-    }
-
-    fn nodes(names: &[String]) -> Vec<Arc<Node>> {
-        names.iter().map(|name| Arc::new(Node::new(name, &Options::default()))).collect()
-    }
-
-    #[test]
-    fn places_are_shared_evenly_and_for_ever() {
-        let names: Vec<_> = (0..4).map(|n| format!("10.0.0.{n}:11211")).collect();
-        let (nodes, mut shares) = (nodes(&names), HashMap::new());
-        for place in 0..10_000_u128 {
-            let owner = owner(&nodes, place << 64 | place).expect("there are nodes");
-            *shares.entry(owner.name.clone()).or_insert(0) += 1;
-        }
-        assert!(shares.len() == 4 && shares.values().all(|share| (2_300..2_700).contains(share)), "{shares:?}");
-        // Another hash would lose every replica its cache during an upgrade.
-        let owners: Vec<_> = (0..8)
-            .map(|place| owner(&nodes, place).map_or_else(String::new, |node| node.name[7..8].to_owned()))
-            .collect();
-        assert_eq!(owners.concat(), "03012010");
-    }
-
-    proptest! {
-        #[test]
-        fn a_server_that_leaves_moves_only_its_own_places(
-            names in prop::collection::btree_set("[a-z]{1,8}:[1-9][0-9]{0,3}", 2..20),
-            places in prop::collection::vec(any::<u128>(), 1..50),
-            leaving in any::<prop::sample::Index>(),
-        ) {
-            let mut names: Vec<_> = names.into_iter().collect();
-            let before = nodes(&names);
-            let left = names.remove(leaving.index(names.len()));
-            let after = nodes(&names);
-            for place in places {
-                let (was, is) = (owner(&before, place).expect("some"), owner(&after, place).expect("some"));
-                prop_assert!(was.name == is.name || *was.name == *left);
-            }
-        }
     }
 }
