@@ -30,7 +30,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
             "sched/budget.rs",
         ],
     ),
-    ("surroundings", &["metrics/", "tls.rs", "discovery.rs"]),
+    ("surroundings", &["metrics/", "tls.rs", "discovery/"]),
     ("the queue at work", &["sched/dispatch/"]),
     (
         "adapters",
