@@ -1,9 +1,9 @@
 //! An answer that is handed on while it comes.
 //!
 //! The need: who asks for what nobody holds, and what is not cut, should not wait longer than for the server itself. The rule: the bytes of
-//! such an answer are the server's own, so they may go on as they come; its end is told only when all of it has come, was read and is kept,
-//! and never if it broke off. A little is held back, so
-//! that short answers, and what is no answer, are judged first and refused in words.
+//! such an answer are the server's own, so they may go on as they come; its end is told only when all of it has come, was read and is
+//! kept, and never if it broke off. A little is held back, so that short answers, and what is no answer, are judged first and refused
+//! in words.
 
 use std::collections::VecDeque;
 use std::fmt;
