@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use http::Request;
-use http_body_util::BodyExt;
 use support::remote_write::{Sample, Series, write};
 use support::scripted::{Scripted, ok};
 use support::{Answer, DATA_END, DATA_START, Http, Prometheus, Promfront, range_params};
@@ -404,26 +403,6 @@ async fn everything_else_passes_through() {
     };
     let compressed = http.send(request()).await;
     assert_eq!(compressed.header("content-encoding"), "gzip");
-}
-
-/// An answer that never ends reaches the client as it comes.
-#[tokio::test]
-async fn a_stream_is_not_held_back() {
-    let downstream = Scripted::start(|_| {
-        Some(support::scripted::with_head(
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
-            b"6\r\ndata: \r\n",
-        ))
-    })
-    .await;
-    let promfront = Promfront::before(&downstream.url);
-    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http::<Body>();
-    let request =
-        Request::get(format!("{}/api/v1/notifications/live", promfront.url)).body(Body::empty()).expect("sound");
-    let mut body = client.request(request).await.expect("answered").into_body();
-    let first = body.frame().await.expect("there is one").expect("whole");
-    assert_eq!(first.into_data().expect("data"), "data: ");
-    assert!(body.frame().await.expect("something follows").is_err(), "the cut end is no sound end");
 }
 
 /// A server may close a kept connection just as it is used again; a read is then sent once more.

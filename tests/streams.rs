@@ -140,12 +140,13 @@ async fn listeners_do_not_wait_for_one_another() {
 /// A stream that breaks is not made to look whole.
 #[tokio::test]
 async fn a_stream_that_breaks_is_broken_for_the_client() {
-    let (_, path, kind, first, _) = STREAMS[0];
-    let downstream = Held::start(kind, first, "").await;
-    let promfront = Promfront::before(&downstream.url);
-    let mut body = open(&promfront, "GET", path, &[]).await.into_body();
-    read(&mut body, first.len()).await;
-    downstream.break_off();
-    let end = tokio::time::timeout(PATIENCE, body.frame()).await.expect("it ends");
-    assert!(matches!(end, Some(Err(_))), "it ended as if it were whole: {end:?}");
+    for (method, path, kind, first, _) in STREAMS {
+        let downstream = Held::start(kind, first, "").await;
+        let promfront = Promfront::before(&downstream.url);
+        let mut body = open(&promfront, method, path, &[]).await.into_body();
+        assert_eq!(read(&mut body, first.len()).await, *first, "{path}");
+        downstream.break_off();
+        let end = tokio::time::timeout(PATIENCE, body.frame()).await.expect("it ends");
+        assert!(matches!(end, Some(Err(_))), "{path} ended as if it were whole: {end:?}");
+    }
 }
