@@ -3,6 +3,21 @@
 /// At most so many bits are given at once.
 pub const AT_ONCE: u32 = 56;
 
+/// Some bits, the first lowest, and zeros above them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Word {
+    pub bits: u64,
+    pub count: u32,
+}
+
+impl Word {
+    /// Followed by others. Both together are few enough to be given at once.
+    #[inline]
+    pub fn then(self, next: Self) -> Self {
+        Self { bits: self.bits | next.bits << self.count, count: self.count + next.count }
+    }
+}
+
 /// Writes bits.
 #[derive(Debug, Default)]
 pub struct BitWriter {
@@ -42,11 +57,30 @@ impl BitWriter {
         self.let_go();
     }
 
+    /// Appends bits.
+    #[inline]
+    pub fn put_word(&mut self, word: Word) {
+        self.put(word.bits, word.count);
+    }
+
     #[cold]
     fn put_slowly(&mut self) {
         self.reserve(256);
         self.bytes[self.written..self.written + 8].copy_from_slice(&self.hold.to_le_bytes());
         self.let_go();
+    }
+
+    /// Goes on in a room of so many bytes, which [`Self::go_on`] has to be told the end of.
+    #[inline]
+    pub fn room(&mut self, bytes: usize) -> Room<'_> {
+        self.reserve(bytes);
+        Room { bytes: &mut self.bytes, written: self.written, hold: self.hold, held: self.held }
+    }
+
+    /// Goes on where a [`Room`] ended.
+    #[inline]
+    pub fn go_on(&mut self, end: End) {
+        (self.written, self.hold, self.held) = (end.written, end.rest.bits, end.rest.count);
     }
 
     /// Whole bytes are written.
@@ -108,6 +142,57 @@ impl BitWriter {
         let taken = self.bytes().to_vec();
         self.written = 0;
         taken
+    }
+}
+
+/// Where a [`Room`] ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Whole bytes.
+    written: usize,
+    /// Bits that make no byte yet.
+    rest: Word,
+}
+
+/// The end of a [`BitWriter`] while much is written to it: what it holds stays in registers, and there is room for all of it.
+#[derive(Debug)]
+pub struct Room<'w> {
+    bytes: &'w mut [u8],
+    written: usize,
+    hold: u64,
+    held: u32,
+}
+
+#[expect(clippy::inline_always, reason = "or the bits that are held go through memory")]
+impl Room<'_> {
+    /// Appends bits, at most [`AT_ONCE`].
+    #[inline(always)]
+    pub fn put(&mut self, word: Word) {
+        debug_assert!(word.count <= AT_ONCE && word.bits >> word.count == 0, "so many bits, and no others");
+        self.hold |= word.bits << self.held;
+        self.held += word.count;
+        let room = self.bytes[self.written..].first_chunk_mut().expect("the room is large enough");
+        *room = self.hold.to_le_bytes();
+        self.written += self.held as usize / 8;
+        self.hold >>= self.held & !7;
+        self.held &= 7;
+    }
+
+    /// Appends bits and those that follow them.
+    #[inline(always)]
+    pub fn put_both(&mut self, first: Word, second: Word) {
+        if first.count + second.count <= AT_ONCE {
+            self.put(first.then(second));
+        } else {
+            self.put(first);
+            self.put(second);
+        }
+    }
+
+    /// Where it ends.
+    #[inline(always)]
+    pub fn end(self) -> End {
+        End { written: self.written, rest: Word { bits: self.hold, count: self.held } }
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use std::sync::LazyLock;
 
 use super::Kind;
-use super::bits::BitWriter;
+use super::bits::{BitWriter, Word};
 use super::symbols::{DISTANCES, END, FIRST_LENGTH, LENGTHS, LITERALS, LONGEST, RANGES_OF_DISTANCES, SHORTEST, find};
 use super::unpack::Decoder;
 
@@ -127,26 +127,14 @@ impl Often {
     }
 }
 
-/// Bits to be written, the lowest first.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Word {
-    pub bits: u64,
-    pub count: u32,
-}
-
-impl Word {
-    /// Followed by others.
-    #[inline]
-    pub fn then(self, next: Self) -> Self {
-        Self { bits: self.bits | next.bits << self.count, count: self.count + next.count }
-    }
-}
-
 /// A code for literals, lengths and distances.
 #[derive(Debug)]
 pub struct Code {
     /// For each literal, and the end of a block.
     literals: [Word; END + 1],
+    /// For two bytes of seven bits, the second above the first: the bits of both, and in the lowest five bits how many they are.
+    /// A zero stands for no byte.
+    pairs: Box<[u32; 1 << 14]>,
     /// For each length, its symbol and what follows it.
     lengths: [Word; LONGEST + 1],
     /// For each symbol of a distance, without what follows it.
@@ -165,6 +153,7 @@ impl Code {
         let (words, distance_words) = (words_of(&literals), words_of(&distances));
         let mut code = Self {
             literals: std::array::from_fn(|symbol| words[symbol]),
+            pairs: pairs(&words),
             lengths: std::array::from_fn(|length| {
                 if length < SHORTEST {
                     return Word::default();
@@ -188,6 +177,23 @@ impl Code {
         self.literals[symbol]
     }
 
+    /// Up to four bytes, the first lowest. None has the highest bit; a zero is no byte.
+    #[inline]
+    pub fn four(&self, bytes: u64) -> Word {
+        let pair = |shift: u32| {
+            let index = (bytes >> shift & 0x7f) | (bytes >> (shift + 1) & 0x3f80);
+            let pair = self.pairs[(index & 0x3fff) as usize];
+            Word { bits: u64::from(pair >> 5), count: pair & 0x1f }
+        };
+        pair(0).then(pair(16))
+    }
+
+    /// What stood so far before, so long.
+    #[inline]
+    pub fn again(&self, length: usize, distance: usize) -> Word {
+        self.length(length).then(self.distance(distance))
+    }
+
     /// A length.
     #[inline]
     pub fn length(&self, length: usize) -> Word {
@@ -200,6 +206,7 @@ impl Code {
         self.near.get(distance).copied().unwrap_or_else(|| self.far(distance))
     }
 
+    #[cold]
     fn far(&self, distance: usize) -> Word {
         let symbol = find(&RANGES_OF_DISTANCES, distance);
         let range = RANGES_OF_DISTANCES[symbol];
@@ -213,10 +220,19 @@ impl Code {
     }
 }
 
-/// No symbol has more bits, so that four of them are put at once. (Deflate would allow for one more.)
-pub const MOST_BITS: u8 = 14;
+/// No symbol has more bits, so that two of them and their number fit into 32. (Deflate would allow for 15.)
+pub const MOST_BITS: u8 = 13;
 /// No symbol of those that tell a code's lengths has more.
 const MOST_BITS_OF_LENGTHS: u8 = 7;
+
+/// The words of all pairs of literals of seven bits.
+fn pairs(words: &[Word]) -> Box<[u32; 1 << 14]> {
+    let word = |byte: usize| if byte == 0 { Word::default() } else { words[byte] };
+    let pair = |bytes: usize| word(bytes & 0x7f).then(word(bytes >> 7));
+    let packed = |pair: Word| u32::try_from(pair.bits << 5).expect("27 bits at most") | pair.count;
+    let all: Box<[u32]> = (0..1 << 14).map(|bytes| packed(pair(bytes))).collect();
+    all.try_into().expect("so many")
+}
 
 /// How many bits each symbol has in the shortest code without any of more than `most` bits (or nearly the shortest).
 fn huffman(often: &[u32], most: u8) -> Vec<u8> {

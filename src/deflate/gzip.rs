@@ -6,7 +6,7 @@
 
 use crc32fast::Hasher;
 
-use super::bits::BitWriter;
+use super::bits::{BitWriter, Word};
 use super::code::{self, Code};
 use super::crc;
 use super::points::common;
@@ -148,8 +148,7 @@ impl Gzip {
     fn repeat(&mut self, code: &Code, mut text: &[u8], distance: usize) {
         while text.len() >= SHORTEST {
             let length = text.len().min(LONGEST);
-            put(&mut self.out, code.length(length));
-            put(&mut self.out, code.distance(distance));
+            put(&mut self.out, code.again(length, distance));
             text = &text[length..];
         }
         for byte in text {
@@ -159,6 +158,6 @@ impl Gzip {
 }
 
 #[inline]
-fn put(out: &mut BitWriter, word: super::code::Word) {
+fn put(out: &mut BitWriter, word: Word) {
     out.put(word.bits, word.count);
 }

@@ -6,11 +6,12 @@
 //! between them is written by the same code; the checksum of the whole is made of theirs. Any decoder reads the stream
 //! (RFC 1951, RFC 1952). The same bits are what the first tier holds, a third of the text.
 
+#[expect(clippy::cast_possible_truncation, reason = "a text is at most MOST_PACKED bytes")]
+mod anything;
 mod bits;
 mod code;
 mod crc;
 mod gzip;
-#[expect(clippy::cast_possible_truncation, reason = "a text is at most MOST_PACKED bytes")]
 mod points;
 #[expect(clippy::cast_possible_truncation, reason = "symbols, lengths and their bits are below 32,768")]
 mod symbols;
@@ -70,8 +71,8 @@ impl Points {
 
     fn write(self, text: &[u8], code: &code::Code, out: &mut bits::BitWriter) {
         match self {
-            Self::Floats => points::write_floats(text, code, out),
-            Self::Histograms => points::write_any(text, code, out),
+            Self::Floats if points::is_printable(text) => points::write_floats(text, code, out),
+            Self::Floats | Self::Histograms => anything::write(text, code, out),
         }
     }
 }

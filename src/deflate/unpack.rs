@@ -2,10 +2,10 @@
 
 use super::Run;
 use super::code::{MOST_BITS, words_of};
-use super::symbols::{END, FIRST_LENGTH, LENGTHS, RANGES_OF_DISTANCES};
+use super::symbols::{END, FIRST_LENGTH, LENGTHS, RANGES_OF_DISTANCES, Range};
 
-/// So many bits are looked up at once: mostly two or three digits.
-const AT_ONCE: u32 = 11;
+/// So many bits are looked up at once: mostly three digits, or all of a match.
+const AT_ONCE: u32 = 12;
 const AT_ONCE_OF_DISTANCES: u32 = 8;
 /// A match is copied in pieces of so many bytes, the last of which may reach beyond it.
 const PIECE: usize = 16;
@@ -19,6 +19,8 @@ pub const PADDING: usize = 16;
 enum Step {
     /// So many literals.
     Literals { bytes: [u8; 4], count: u8, bits: u8 },
+    /// A match.
+    Match { length: u16, distance: u16, bits: u8 },
     /// A length, of which `extra` more bits follow.
     Length { base: u16, extra: u8, bits: u8 },
     /// A symbol of more bits than are looked up at once.
@@ -40,7 +42,7 @@ impl Decoder {
     /// For the lengths of the words of all symbols.
     pub fn new(literals: &[u8], distances: &[u8]) -> Self {
         let (all, all_distances) = (by_bits(literals), by_bits(distances));
-        let steps = (0..1_usize << AT_ONCE).map(|bits| step(&all, bits)).collect();
+        let steps = (0..1_usize << AT_ONCE).map(|bits| step(&all, &all_distances, bits)).collect();
         let near = |bits: usize| match all_distances[bits] {
             (symbol, count) if u32::from(count) <= AT_ONCE_OF_DISTANCES => (symbol as u8, count),
             _ => (0, 0),
@@ -63,7 +65,7 @@ fn by_bits(lengths: &[u8]) -> Box<[(u16, u8)]> {
 }
 
 /// As many literals as `bits` hold, or what else they begin with.
-fn step(all: &[(u16, u8)], bits: usize) -> Step {
+fn step(all: &[(u16, u8)], distances: &[(u16, u8)], bits: usize) -> Step {
     let (mut bytes, mut count, mut used) = ([0; 4], 0_u8, 0_u8);
     while count < 3 {
         let (symbol, length) = all[bits >> used];
@@ -75,12 +77,24 @@ fn step(all: &[(u16, u8)], bits: usize) -> Step {
             }
             (true, symbol) if symbol >= FIRST_LENGTH && count == 0 => {
                 let range = LENGTHS[symbol - FIRST_LENGTH];
-                return Step::Length { base: range.base, extra: range.extra, bits: length };
+                return match_step(range, length, distances, bits >> length);
             }
             _ => break,
         }
     }
     if count == 0 { Step::Long } else { Step::Literals { bytes, count, bits: used } }
+}
+
+/// The match that begins with a length of `range`, `used` bits long, if what follows it can be seen.
+fn match_step(range: Range, used: u8, distances: &[(u16, u8)], bits: usize) -> Step {
+    let (symbol, count) = distances[bits >> range.extra];
+    let far = RANGES_OF_DISTANCES[usize::from(symbol)];
+    let all = used + range.extra + count + far.extra;
+    if u32::from(all) > AT_ONCE {
+        return Step::Length { base: range.base, extra: range.extra, bits: used };
+    }
+    let extra = |bits: usize, range: Range| range.base + (bits & ((1 << range.extra) - 1)) as u16;
+    Step::Match { length: extra(bits, range), distance: extra(bits >> (range.extra + count), far), bits: all }
 }
 
 /// Bits that are read from the front.
@@ -145,6 +159,11 @@ pub fn unpack(bits: &[u8], run: &Run, text: &mut Vec<u8>) {
             }
             // It may be the padding.
             _ if at >= end => break,
+            Step::Match { length, distance, bits } => {
+                reader.skip(u32::from(bits));
+                repeat(room, at, usize::from(length), usize::from(distance));
+                at += usize::from(length);
+            }
             Step::Length { base, extra, bits } => {
                 reader.skip(u32::from(bits));
                 let length = usize::from(base) + reader.take(u32::from(extra));
