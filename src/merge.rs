@@ -2,7 +2,8 @@
 //!
 //! Each piece holds its series in label order, so one walk over all of them meets equal series side by side and keeps the
 //! order that the server itself would give. Points are not looked at: the pieces are disjoint and in order, so a series
-//! is the concatenation of its stretches; only where a piece is a part of what is packed that is unpacked and cut. Which piece came from the cache and which was fetched makes no difference here.
+//! is the concatenation of its stretches; only the run of packed points that
+//! a piece begins or ends in is unpacked and cut. Which piece came from the cache and which was fetched makes no difference here.
 
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
@@ -119,14 +120,12 @@ impl<'p> PieceCursor<'p> {
             Matrix::Packed(matrix) => {
                 for (points, to) in [(Points::Floats, &mut merged.floats), (Points::Histograms, &mut merged.histograms)]
                 {
-                    match matrix.run(self.next, points) {
-                        None => {}
-                        Some(run) if self.is_whole => to.push(Stretch::Packed(matrix.bits(), run)),
-                        Some(run) => match matrix.within(self.next, points, &self.piece.grid) {
+                    for packed in matrix.runs(self.next, points) {
+                        match if self.is_whole { Within::All } else { packed.within(&self.piece.grid) } {
                             Within::Nothing => {}
-                            Within::All => to.push(Stretch::Packed(matrix.bits(), run)),
-                            Within::Some => to.extend(cut(matrix.bits(), run, &self.piece.grid)),
-                        },
+                            Within::All => to.push(Stretch::Packed(matrix.bits(), &packed.run)),
+                            Within::Some => to.extend(cut(matrix.bits(), &packed.run, &self.piece.grid)),
+                        }
                     }
                 }
             }
@@ -141,7 +140,7 @@ fn cut(bits: &[u8], run: &Run, grid: &StepGrid) -> Option<Stretch<'static>> {
     let mut text = Vec::new();
     unpack(bits, run, &mut text);
     let kept = cut_points(&text, grid.start(), grid.last());
-    (!kept.is_empty()).then(|| Stretch::Cut(text[kept].into()))
+    (!kept.is_empty()).then(|| Stretch::Cut(text[kept].into(), run.kind))
 }
 
 /// The annotations of all pieces: each once, at most ten of a kind, and then how many more, as Prometheus does.

@@ -59,9 +59,8 @@ impl Gzip {
         self.length += u64::from(run.text_bytes);
     }
 
-    /// Appends points that are not packed.
-    pub fn points(&mut self, points: Points, text: &[u8]) {
-        let kind = points.kind(text);
+    /// Appends points that are not packed, by the code of a kind.
+    pub fn points(&mut self, points: Points, kind: Kind, text: &[u8]) {
         let code = self.open(kind);
         points.write(text, code, &mut self.out);
         self.count(text);

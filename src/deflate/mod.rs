@@ -1,10 +1,10 @@
 //! Points as pieces of a deflate stream that fit together anywhere, so that a gzip answer is put together and not compressed.
 //!
-//! Need: Grafana always asks for gzip, and compressing an answer costs ten times what sending it does. Rule: the points of a
-//! series are packed once, by a code that all of the house share ([`Code`]), as bits that refer to nothing before themselves. Such
-//! [runs](Run) follow one another in any order, without a header and without starting at a byte; what stands
-//! between them is written by the same code; the checksum of the whole is made of theirs. Any decoder reads the stream
-//! (RFC 1951, RFC 1952). The same bits are what the first tier holds, a third of the text.
+//! Need: Grafana always asks for gzip, and compressing an answer costs ten times what sending it does. Rule: points are packed once,
+//! by a code that all of the house share ([`Code`]), as bits that refer to nothing before themselves. Such [runs](Run) follow one
+//! another in any order, without a header and without starting at a byte; what stands between them is written by the same code; the
+//! checksum of the whole is made of theirs. Any decoder reads the stream (RFC 1951, RFC 1952). The same bits are what the first tier
+//! holds, a third of the text.
 
 #[expect(clippy::cast_possible_truncation, reason = "a text is at most MOST_PACKED bytes")]
 mod anything;
@@ -62,7 +62,7 @@ pub enum Points {
 
 impl Points {
     /// What they look like.
-    fn kind(self, text: &[u8]) -> Kind {
+    pub fn kind(self, text: &[u8]) -> Kind {
         match self {
             Self::Floats => points::kind_of(text),
             Self::Histograms => Kind::Fractions,
@@ -84,10 +84,9 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Packs points, from a whole byte on. All texts of a packer are at most [`MOST_PACKED`] bytes.
-    pub fn pack(&mut self, points: Points, text: &[u8]) -> Run {
+    /// Packs points by the code of a kind, from a whole byte on. All texts of a packer are at most [`MOST_PACKED`] bytes.
+    pub fn pack(&mut self, points: Points, kind: Kind, text: &[u8]) -> Run {
         let start = self.out.bytes().len();
-        let kind = points.kind(text);
         points.write(text, code::of(kind), &mut self.out);
         let count = self.out.len() - start * 8;
         self.out.align();

@@ -18,7 +18,7 @@ fn inflate(packed: &[u8]) -> Vec<u8> {
 
 fn pack_all(texts: &[(Points, Vec<u8>)]) -> (Vec<Run>, Vec<u8>) {
     let mut packer = Packer::default();
-    let runs = texts.iter().map(|(points, text)| packer.pack(*points, text)).collect();
+    let runs = texts.iter().map(|(points, text)| packer.pack(*points, points.kind(text), text)).collect();
     (runs, packer.finish())
 }
 
@@ -98,7 +98,7 @@ proptest! {
             gzip.text(between);
             match is_packed {
                 true => gzip.run(&bits, &runs[at]),
-                false => gzip.points(texts[at].0, &texts[at].1),
+                false => gzip.points(texts[at].0, texts[at].0.kind(&texts[at].1), &texts[at].1),
             }
             want.extend_from_slice(between);
             want.extend_from_slice(&texts[at].1);
@@ -127,7 +127,7 @@ fn what_is_repeated_between_runs_is_not_written_again() {
         let mut gzip = Gzip::default();
         for i in 0..count {
             gzip.text(labels(i).as_bytes());
-            gzip.points(Points::Floats, points.as_bytes());
+            gzip.points(Points::Floats, Points::Floats.kind(points.as_bytes()), points.as_bytes());
         }
         gzip.finish()
     };

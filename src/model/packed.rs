@@ -1,6 +1,6 @@
 //! Series whose points are packed: what the first tier holds.
 //!
-//! The labels are text, to be compared. The points are runs of a deflate stream (`deflate`), a third of their text, which an answer
+//! The labels are text, to be compared. The points are [runs](PackedRun) of a deflate stream (`deflate`), a third of their text, which an answer
 //! that is sent as gzip takes as they are. Packing and unpacking give back the very bytes: a packed matrix says what its text says.
 
 use bytes::Bytes;
@@ -11,15 +11,43 @@ use super::series::{SeriesSpans, Span, TextMatrix};
 use super::time::Timestamp;
 use crate::deflate::{MOST_PACKED, Packer, Points, Run, SLACK, unpack};
 
+/// Float points are packed in runs of about so many bytes of text, or up to half as many more: only those that a window begins or
+/// ends in are unpacked when it is cut out. Each run costs some fifty bytes.
+const RUN_BYTES: usize = 2 << 10;
+
 /// One series of a packed matrix: floats, histograms, or both.
 #[derive(Clone, Copy, Debug)]
-pub struct PackedSeries {
+struct PackedSeries {
     metric: Span,
-    floats: Option<Run>,
-    /// When its first and its last float point are.
-    times: (Timestamp, Timestamp),
-    /// Histograms are rare: their runs stand apart.
-    histograms: Option<u32>,
+    floats: Runs,
+    histograms: Runs,
+}
+
+/// Some of a matrix's runs that follow one another.
+#[derive(Clone, Copy, Debug)]
+struct Runs {
+    start: u32,
+    end: u32,
+}
+
+/// Points of a series that follow one another.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedRun {
+    /// Their bits.
+    pub run: Run,
+    /// When the first and the last of them are, if they are floats.
+    times: Option<(Timestamp, Timestamp)>,
+}
+
+impl PackedRun {
+    /// How much of it lies in `grid`, as far as that is known without unpacking it.
+    pub fn within(&self, grid: &StepGrid) -> Within {
+        match self.times {
+            Some((first, last)) if last < grid.start() || grid.last() < first => Within::Nothing,
+            Some((first, last)) if grid.start() <= first && last <= grid.last() => Within::All,
+            _ => Within::Some,
+        }
+    }
 }
 
 /// How much of a run lies in a grid.
@@ -39,7 +67,7 @@ pub struct PackedMatrix {
     labels: Box<[u8]>,
     bits: Box<[u8]>,
     series: Box<[PackedSeries]>,
-    histograms: Box<[Run]>,
+    runs: Box<[PackedRun]>,
     text_bytes: usize,
 }
 
@@ -73,24 +101,14 @@ impl PackedMatrix {
         &self.labels[self.series[series].metric.range()]
     }
 
-    /// The run of a series, of one sort of points.
-    pub fn run(&self, series: usize, points: Points) -> Option<&Run> {
+    /// The points of a series, of one sort: with commas between them, these runs.
+    pub fn runs(&self, series: usize, points: Points) -> &[PackedRun] {
         let series = &self.series[series];
-        match points {
-            Points::Floats => series.floats.as_ref(),
-            Points::Histograms => series.histograms.map(|at| &self.histograms[at as usize]),
-        }
-    }
-
-    /// How much of a run lies in `grid`, as far as it is known without unpacking it: most series of a piece that is cut may be
-    /// those that ended before.
-    pub fn within(&self, series: usize, points: Points, grid: &StepGrid) -> Within {
-        let (first, last) = self.series[series].times;
-        match points {
-            Points::Floats if last < grid.start() || grid.last() < first => Within::Nothing,
-            Points::Floats if grid.start() <= first && last <= grid.last() => Within::All,
-            Points::Floats | Points::Histograms => Within::Some,
-        }
+        let runs = match points {
+            Points::Floats => series.floats,
+            Points::Histograms => series.histograms,
+        };
+        &self.runs[runs.start as usize..runs.end as usize]
     }
 
     /// What the runs are runs of.
@@ -110,7 +128,7 @@ impl PackedMatrix {
 
     /// How much memory it holds, in bytes.
     pub fn weight(&self) -> usize {
-        self.labels.len() + self.bits.len() + size_of_val(&*self.series) + size_of_val(&*self.histograms)
+        self.labels.len() + self.bits.len() + size_of_val(&*self.series) + size_of_val(&*self.runs)
     }
 
     /// As text.
@@ -123,8 +141,11 @@ impl PackedMatrix {
             let metric = Span::new(&(start..text.len()));
             let [floats, histograms] = [Points::Floats, Points::Histograms].map(|points| {
                 let start = text.len();
-                if let Some(run) = self.run(i, points) {
-                    unpack(&self.bits, run, &mut text);
+                for (i, packed) in self.runs(i, points).iter().enumerate() {
+                    if i > 0 {
+                        text.push(b',');
+                    }
+                    unpack(&self.bits, &packed.run, &mut text);
                 }
                 Span::new(&(start..text.len()))
             });
@@ -140,7 +161,7 @@ pub struct Builder {
     labels: Vec<u8>,
     packer: Packer,
     series: Vec<PackedSeries>,
-    histograms: Vec<Run>,
+    runs: Vec<PackedRun>,
     text_bytes: usize,
 }
 
@@ -152,15 +173,24 @@ impl Builder {
         }
         let start = self.labels.len();
         self.labels.extend_from_slice(metric);
-        let floats_run = (!floats.is_empty()).then(|| self.packer.pack(Points::Floats, floats));
-        let at = (!histograms.is_empty()).then(|| {
-            self.histograms.push(self.packer.pack(Points::Histograms, histograms));
-            u32::try_from(self.histograms.len() - 1).expect("fewer than bytes")
-        });
         let metric = Span::new(&(start..self.labels.len()));
         self.text_bytes += metric.len() + floats.len() + histograms.len();
-        let times = times_of(floats).unwrap_or((Timestamp::from_ms(i64::MIN), Timestamp::from_ms(i64::MAX)));
-        self.series.push(PackedSeries { metric, floats: floats_run, times, histograms: at });
+        let floats = self.pack(Points::Floats, floats);
+        let histograms = self.pack(Points::Histograms, histograms);
+        self.series.push(PackedSeries { metric, floats, histograms });
+    }
+
+    fn pack(&mut self, points: Points, text: &[u8]) -> Runs {
+        let place = |runs: &[PackedRun]| u32::try_from(runs.len()).expect("fewer runs than bytes");
+        let start = place(&self.runs);
+        let (kind, mut rest) = (points.kind(text), Some(text).filter(|text| !text.is_empty()));
+        while let Some(text) = rest {
+            let first;
+            (first, rest) = split(points, text);
+            let times = if points == Points::Floats { times_of(first) } else { None };
+            self.runs.push(PackedRun { run: self.packer.pack(points, kind, first), times });
+        }
+        Runs { start, end: place(&self.runs) }
     }
 
     /// All that was added.
@@ -169,9 +199,19 @@ impl Builder {
             labels: self.labels.into(),
             bits: self.packer.finish().into(),
             series: self.series.into(),
-            histograms: self.histograms.into(),
+            runs: self.runs.into(),
             text_bytes: self.text_bytes,
         }
+    }
+}
+
+/// The points of the next run, and those after it.
+fn split(points: Points, text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let is_short = points == Points::Histograms || text.len() <= RUN_BYTES + RUN_BYTES / 2;
+    let rest = if is_short { None } else { memchr(b'[', &text[RUN_BYTES..]) };
+    match rest.map(|from| RUN_BYTES + from) {
+        Some(next) => (&text[..next - 1], Some(&text[next..])),
+        None => (text, None),
     }
 }
 
@@ -182,4 +222,85 @@ fn times_of(floats: &[u8]) -> Option<(Timestamp, Timestamp)> {
         Timestamp::parse_sample(&floats[start + 1..comma])
     };
     Some((time(0)?, time(memrchr(b'[', floats)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::series::cut_points;
+    use crate::model::time::Step;
+
+    const STEP_MS: i64 = 15_000;
+
+    fn grid(first: i64, last: i64) -> StepGrid {
+        let at = |instant: i64| Timestamp::from_ms(1_700_000_000_000 + instant * STEP_MS);
+        StepGrid::new(at(first), Step::from_ms(STEP_MS).expect("positive"), at(last)).expect("not empty")
+    }
+
+    /// A series with a float point at each of these instants.
+    fn floats(instants: &[i64]) -> String {
+        let mut text = String::new();
+        for instant in instants {
+            let comma = if text.is_empty() { "" } else { "," };
+            let (time, value) = (grid(*instant, *instant).start(), (instant * instant) % 1009);
+            write!(text, "{comma}[{time},\"{value}\"]").expect("a string takes every write");
+        }
+        text
+    }
+
+    /// As a server would have sent it.
+    fn matrix(points: &str) -> TextMatrix {
+        let text = format!("{{}}{points}");
+        let series = SeriesSpans {
+            metric: Span::new(&(0..2)),
+            floats: Span::new(&(2..text.len())),
+            histograms: Span::new(&(text.len()..text.len())),
+        };
+        TextMatrix::new(Bytes::from(text), vec![series])
+    }
+
+    /// What a window takes of a run, and whether that had to be cut.
+    fn taken(packed: &PackedMatrix, run: &PackedRun, window: &StepGrid) -> Option<(String, bool)> {
+        let mut text = Vec::new();
+        unpack(packed.bits(), &run.run, &mut text);
+        let within = run.within(window);
+        let kept = match within {
+            Within::Nothing => 0..0,
+            Within::All => 0..text.len(),
+            Within::Some => cut_points(&text, window.start(), window.last()),
+        };
+        let kept = String::from_utf8(text[kept].to_vec()).expect("a text");
+        (!kept.is_empty()).then_some((kept, within == Within::Some))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Long series have many runs; whatever a window takes of them is what it takes of the text, and it cuts two runs at most.
+        #[test]
+        fn a_window_takes_of_the_runs_what_it_takes_of_the_text(
+            gaps in prop::collection::vec(prop_oneof![20 => Just(1_i64), 1 => 2_i64..300], 1..900),
+            ends in any::<(prop::sample::Index, prop::sample::Index)>(),
+        ) {
+            let instants: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+            let (points, last) = (floats(&instants), instants[instants.len() - 1] + 2);
+            let packed = PackedMatrix::of(&matrix(&points), &grid(0, last)).expect("it is short");
+            let unpacked = packed.unpacked();
+            prop_assert_eq!(&unpacked.text()[2..], points.as_bytes());
+            prop_assert_eq!(packed.text_bytes(), 2 + points.len());
+            let runs = packed.runs(0, Points::Floats);
+            prop_assert_eq!(runs.len() > 1, points.len() > RUN_BYTES * 3 / 2);
+            let instant = |index: prop::sample::Index| *index.get(&(0..=last).collect::<Vec<i64>>());
+            let ends = (instant(ends.0), instant(ends.1));
+            let window = grid(ends.0.min(ends.1), ends.0.max(ends.1));
+            let taken: Vec<(String, bool)> = runs.iter().filter_map(|run| taken(&packed, run, &window)).collect();
+            let want = &points[cut_points(points.as_bytes(), window.start(), window.last())];
+            prop_assert_eq!(taken.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join(","), want);
+            prop_assert!(taken.iter().filter(|(_, is_cut)| *is_cut).count() <= 2);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::grid::StepGrid;
 use super::series::Matrix;
-use crate::deflate::{Run, unpack};
+use crate::deflate::{Kind, Run, unpack};
 
 /// A whole, well-formed answer: every byte of it was checked.
 #[derive(Clone, Debug)]
@@ -103,8 +103,8 @@ pub enum Stretch<'p> {
     Text(&'p [u8]),
     /// Packed: a run of these bits.
     Packed(&'p [u8], &'p Run),
-    /// A part of what is packed, as text.
-    Cut(Box<[u8]>),
+    /// A part of a run, as text, and by which code that was packed.
+    Cut(Box<[u8]>, Kind),
 }
 
 impl Stretch<'_> {
@@ -112,7 +112,7 @@ impl Stretch<'_> {
     pub fn append_to(&self, text: &mut Vec<u8>) {
         match self {
             Self::Text(own) => text.extend_from_slice(own),
-            Self::Cut(own) => text.extend_from_slice(own),
+            Self::Cut(own, _) => text.extend_from_slice(own),
             Self::Packed(bits, run) => unpack(bits, run, text),
         }
     }

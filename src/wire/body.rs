@@ -116,8 +116,8 @@ impl Out {
     fn points(&mut self, points: Points, stretch: &Stretch<'_>) {
         match (self, stretch) {
             (Self::Plain(out), stretch) => stretch.append_to(out),
-            (Self::Gzip(gzip), Stretch::Text(text)) => gzip.points(points, text),
-            (Self::Gzip(gzip), Stretch::Cut(text)) => gzip.points(points, text),
+            (Self::Gzip(gzip), Stretch::Text(text)) => gzip.points(points, points.kind(text), text),
+            (Self::Gzip(gzip), Stretch::Cut(text, kind)) => gzip.points(points, *kind, text),
             (Self::Gzip(gzip), Stretch::Packed(bits, run)) => gzip.run(bits, run),
         }
     }
