@@ -137,7 +137,13 @@ impl BitWriter {
         &self.bytes[..self.written]
     }
 
-    /// Takes the whole bytes so far, in as much memory as they need.
+    /// The whole bytes, in the memory that they were written in.
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.written);
+        self.bytes
+    }
+
+    /// Takes the whole bytes so far, in as much memory as they need: what they were written in is written in again.
     pub fn take(&mut self) -> Vec<u8> {
         let taken = self.bytes().to_vec();
         self.written = 0;

@@ -28,6 +28,8 @@ pub struct Gzip {
     length: u64,
     /// Text that waits for the next run.
     between: Vec<u8>,
+    /// Of points that are packed here.
+    copy: Vec<u8>,
     /// The last long text that was written, and where it began.
     before: (Vec<u8>, u64),
 }
@@ -40,6 +42,7 @@ impl Default for Gzip {
             crc: 0,
             length: 0,
             between: Vec::new(),
+            copy: Vec::new(),
             before: (Vec::new(), 0),
         }
     }
@@ -62,7 +65,7 @@ impl Gzip {
     /// Appends points that are not packed, by the code of a kind.
     pub fn points(&mut self, points: Points, kind: Kind, text: &[u8]) {
         let code = self.open(kind);
-        points.write(text, code, &mut self.out);
+        points.write(text, code, &mut self.out, &mut self.copy);
         self.count(text);
     }
 

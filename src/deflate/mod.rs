@@ -69,9 +69,9 @@ impl Points {
         }
     }
 
-    fn write(self, text: &[u8], code: &code::Code, out: &mut bits::BitWriter) {
+    fn write(self, text: &[u8], code: &code::Code, out: &mut bits::BitWriter, copy: &mut Vec<u8>) {
         match self {
-            Self::Floats if points::is_printable(text) => points::write_floats(text, code, out),
+            Self::Floats if points::is_printable(text) => points::write_floats(text, code, out, copy),
             Self::Floats | Self::Histograms => anything::write(text, code, out),
         }
     }
@@ -81,13 +81,15 @@ impl Points {
 #[derive(Debug, Default)]
 pub struct Packer {
     out: bits::BitWriter,
+    /// Of the text that is packed.
+    copy: Vec<u8>,
 }
 
 impl Packer {
     /// Packs points by the code of a kind, from a whole byte on. All texts of a packer are at most [`MOST_PACKED`] bytes.
     pub fn pack(&mut self, points: Points, kind: Kind, text: &[u8]) -> Run {
         let start = self.out.bytes().len();
-        points.write(text, code::of(kind), &mut self.out);
+        points.write(text, code::of(kind), &mut self.out, &mut self.copy);
         let count = self.out.len() - start * 8;
         self.out.align();
         let narrow = |number: usize| u32::try_from(number).expect("no byte of so few becomes more than fourteen bits");
@@ -98,7 +100,7 @@ impl Packer {
     /// The bits of all runs.
     pub fn finish(mut self) -> Vec<u8> {
         self.out.put_bytes(&[0; unpack::PADDING]);
-        self.out.take()
+        self.out.into_bytes()
     }
 }
 

@@ -86,11 +86,13 @@ pub fn is_printable(text: &[u8]) -> bool {
     !text.iter().fold(false, |is_other, byte| is_other | !(b' '..=b'~').contains(byte))
 }
 
-/// Writes printable text, float points as what they are.
-pub fn write_floats(text: &[u8], code: &Code, out: &mut BitWriter) {
-    let padded = [text, &PADDING].concat();
+/// Writes printable text, float points as what they are. `copy`: where the text may be written with something behind it.
+pub fn write_floats(text: &[u8], code: &Code, out: &mut BitWriter, copy: &mut Vec<u8>) {
+    copy.clear();
+    copy.extend_from_slice(text);
+    copy.extend_from_slice(&PADDING);
     let room = out.room(text.len() * MOST_GROWTH + size_of::<u64>());
-    let end = write_padded(&padded, text.len(), code, room);
+    let end = write_padded(copy, text.len(), code, room);
     out.go_on(end);
 }
 
