@@ -92,7 +92,7 @@ impl Packer {
         points.write(text, code::of(kind), &mut self.out, &mut self.copy);
         let count = self.out.len() - start * 8;
         self.out.align();
-        let narrow = |number: usize| u32::try_from(number).expect("no byte of so few becomes more than fourteen bits");
+        let narrow = |number: usize| u32::try_from(number).expect("no byte of so few becomes more than fifteen bits");
         let (start, bits, text_bytes) = (narrow(start), narrow(count), narrow(text.len()));
         Run { start, bits, text_bytes, crc: crc32fast::hash(text), kind }
     }
