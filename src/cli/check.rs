@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::load::{self, Expansion};
+use super::load::{self, Expansion, File};
 use crate::config::{Config, ConfigError, Shown, Source};
 use crate::model::time::Timestamp;
 
@@ -95,7 +95,8 @@ fn check(args: &Args, file: &Path, now: Timestamp) -> (Verdict, Told) {
 }
 
 fn read(file: &Path, expand_env: bool) -> Result<(Source, Config), ConfigError> {
-    let source = load::open(file, if expand_env { Expansion::Environment } else { Expansion::None })?;
+    let expansion = if expand_env { Expansion::Environment } else { Expansion::None };
+    let source = File::new(file.to_owned(), expansion).open()?;
     let config = source.read()?;
     load::check(&config).map_err(|error| source.locate(error))?;
     Ok((source, config))

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use self::load::Expansion;
+use self::load::{Expansion, File};
 use crate::config::{Config, Shown};
 use crate::http::cors::Cors;
 use crate::http::reload::Loader;
@@ -95,7 +95,7 @@ enum Command {
 }
 
 /// How to serve, apart from the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct ServeArgs {
     listen_address: String,
     max_connections: usize,
@@ -104,7 +104,7 @@ struct ServeArgs {
     lifecycle: bool,
     cors_origin: String,
     /// The file that is looked at again and again, and how often.
-    auto_reload: Option<(PathBuf, Duration)>,
+    auto_reload: Option<(Arc<File>, Duration)>,
 }
 
 /// Runs the program.
@@ -143,8 +143,10 @@ fn ended(outcome: Result<(), String>) -> ExitCode {
 
 fn serve_file(args: &Args) -> Result<(), String> {
     let expansion = if args.expand_env { Expansion::Environment } else { Expansion::None };
-    let (file, urls) = (args.config_file.clone(), args.downstream_url.clone());
-    let load = move || load::load(file.as_deref(), expansion, &urls);
+    let file = args.config_file.clone().map(|path| Arc::new(File::new(path, expansion)));
+    let looked_at = file.clone().filter(|_| args.auto_reload);
+    let urls = args.downstream_url.clone();
+    let load = move || load::load(file.as_deref(), &urls);
     let serve_args = ServeArgs {
         listen_address: args.listen_address.clone(),
         max_connections: args.max_connections,
@@ -152,7 +154,7 @@ fn serve_file(args: &Args) -> Result<(), String> {
         admin_api: args.admin_api,
         lifecycle: args.lifecycle,
         cors_origin: args.cors_origin.clone(),
-        auto_reload: args.config_file.clone().filter(|_| args.auto_reload).zip(Some(args.auto_reload_interval)),
+        auto_reload: looked_at.zip(Some(args.auto_reload_interval)),
     };
     serve(&load()?, &serve_args, load)
 }

@@ -22,7 +22,6 @@ mod value;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 pub use self::cache::{Cache, Memcached, Memory, Redis, Remote, Split, Whole};
 use self::options::options;
@@ -32,7 +31,7 @@ pub use self::problem::{ConfigError, Problem};
 pub(crate) use self::scalar::parse_size;
 pub use self::sched::{FullStatus, Sched, ServerTls};
 pub use self::servers::{BasicAuth, Discovery, Downstream, Mode, Tls};
-pub use self::source::Source;
+pub use self::source::{Source, content};
 pub use self::tenants::{BlockRule, Limits, Multitenancy, Tenant, TenantLimits};
 pub use self::units::{InFlightShare, MaxQueriers, RemoteTimeout, TenantWeight};
 use self::value::Value;
@@ -70,11 +69,6 @@ options! {
 }
 
 impl Config {
-    /// Reads a file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Source::open(path)?.read()
-    }
-
     /// Reads a text. Empty means all defaults.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         Source::from_text(text)?.read()

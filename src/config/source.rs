@@ -1,7 +1,7 @@
 //! A configuration as it was written: a text, its name, and where each option stands in it.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::Config;
@@ -21,15 +21,25 @@ pub struct Source {
     tree: Node,
 }
 
+/// What is in a file, up to the first byte that is too many.
+pub fn content(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One more than is taken, so that the bound is seen to be passed.
+    let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX) + 1;
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 impl Source {
     /// Reads a file.
     pub fn open(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_file(path, content(path))
+    }
+
+    /// Reads what was found in a file.
+    pub fn from_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Self, ConfigError> {
         let failed = |why: String| ConfigError::File { path: path.to_owned(), why };
-        let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-        let mut bytes = Vec::new();
-        // One more than is taken, so that the bound is seen to be passed.
-        let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX) + 1;
-        file.take(most).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
+        let bytes = content.map_err(|error| failed(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".to_owned()))?;
         Self::of(&path.display().to_string(), text)
     }
