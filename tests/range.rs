@@ -9,7 +9,7 @@ use axum::body::Body;
 use http::Request;
 use support::remote_write::{Sample, Series, write};
 use support::scripted::{Scripted, ok};
-use support::{Answer, DATA_END, DATA_START, Http, Prometheus, Promfront, range_params};
+use support::{Answer, DATA_END, DATA_START, Http, Prometheus, Promfront, range_params, until};
 
 const EMPTY: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
 
@@ -166,6 +166,54 @@ async fn the_same_pieces_are_sent_again() {
     assert!((ask(from + 60, to).await.0 - before - 1.0).abs() < 0.5, "a part of it is another answer");
 }
 
+/// Windows that nobody asks for again neither take room nor drive out what is asked for again, and a large answer has its place
+/// among many small ones.
+#[tokio::test]
+async fn what_is_asked_for_once_is_not_kept_as_it_was_sent() {
+    const ROOM: f64 = 512.0 * 1024.0;
+    let prometheus = Prometheus::with_test_data().await;
+    let promfront = Promfront::configured(&prometheus.url, "cache: {memory: {max_bytes: 4MiB}}\n");
+    let sent = async || {
+        let metrics = promfront.metrics().await;
+        (metrics.sum("promfront_cache_sent_again_total", &[]), metrics.sum("promfront_cache_sent_size_bytes", &[]))
+    };
+    let ask = async |query: &str, start: i64, seconds: i64| {
+        let params = range_params(query, &start.to_string(), &(start + seconds).to_string(), "60");
+        same(&prometheus, &promfront, &params).await.body.len()
+    };
+    let (large, small, hour) = ("node_cpu_seconds_total", "sum(node_cpu_seconds_total)", 3600);
+    let from = DATA_START + hour;
+    // What came is packed in a moment, and is kept as it was sent from then on.
+    for (query, hours) in [(large, 5), (small, 9)] {
+        until(&format!("{query} is sent again"), async || {
+            let before = sent().await.0;
+            ask(query, from, hours * hour).await;
+            sent().await.0 > before
+        })
+        .await;
+    }
+    for n in 1..=150 {
+        for _ in 0..3 {
+            ask(small, from + n * 60, 6 * hour).await;
+        }
+    }
+    let (before, size) = sent().await;
+    assert!(size > 0.8 * ROOM, "{size} bytes: the room is full of small ones");
+    for _ in 0..3 {
+        let length = ask(large, from, 4 * hour).await;
+        assert!((100_000..400_000).contains(&length), "{length} bytes");
+    }
+    assert!((sent().await.0 - before - 1.0).abs() < 0.5, "asked for again it is kept, and the third time it is there");
+
+    for n in 1..=20 {
+        ask(large, from + n * 60, 4 * hour - n * 60).await;
+    }
+    let (before, size) = sent().await;
+    assert!(size <= ROOM, "{size} bytes");
+    ask(large, from, 4 * hour).await;
+    assert!((sent().await.0 - before - 1.0).abs() < 0.5, "it has its place");
+}
+
 /// C42 to C46: native histograms are kept byte for byte, alone and mixed with floats, cut and merged.
 #[tokio::test]
 async fn native_histograms_survive_cut_and_merge() {
@@ -236,7 +284,8 @@ async fn identical_requests_in_flight_are_one_and_outlive_the_first() {
     let first = ask(&url);
     downstream.until_asked(1).await;
     let others: Vec<_> = (0..99).map(|_| ask(&url)).collect();
-    until(|| async { promfront.metrics().await.sum("promfront_coalesced_parts_total", &[]) > 98.5 }).await;
+    until("99 wait for the one", async || promfront.metrics().await.sum("promfront_coalesced_parts_total", &[]) > 98.5)
+        .await;
     first.abort();
     downstream.open_gate();
     for other in others {
@@ -269,10 +318,10 @@ async fn those_who_waited_for_a_failure_try_once_more_together() {
         })
         .collect();
     let coalesced = async || promfront.metrics().await.sum("promfront_coalesced_parts_total", &[]);
-    until(|| async { coalesced().await > 18.5 }).await;
+    until("19 wait for the one", async || coalesced().await > 18.5).await;
     downstream.open_gate_for(2);
     // Of the nineteen that waited in vain, one asks and eighteen wait for it.
-    until(|| async { coalesced().await > 18.5 + 18.0 }).await;
+    until("18 more wait for the one", async || coalesced().await > 18.5 + 18.0).await;
     downstream.open_gate();
     let mut codes: Vec<u16> = Vec::new();
     for one in asked {
@@ -297,7 +346,10 @@ async fn a_client_that_leaves_cancels_its_parts() {
         client.abort();
         downstream.until_left().await;
     }
-    until(|| async { promfront.metrics().await.sum("promfront_downstream_requests_in_flight", &[]).abs() < 0.5 }).await;
+    until("nothing is in flight", async || {
+        promfront.metrics().await.sum("promfront_downstream_requests_in_flight", &[]).abs() < 0.5
+    })
+    .await;
 }
 
 /// DR5: the client's `timeout` bounds all of it.
@@ -322,7 +374,7 @@ async fn sigterm_lets_requests_in_flight_finish() {
     let id = promfront.process().id();
     assert!(std::process::Command::new("kill").arg(id.to_string()).status().expect("kill is there").success());
     let address = promfront.url.trim_start_matches("http://").to_owned();
-    until(|| async { tokio::net::TcpStream::connect(&address).await.is_err() }).await;
+    until("the port is closed", async || tokio::net::TcpStream::connect(&address).await.is_err()).await;
     assert!(promfront.process().is_running(), "it waits for the request");
     downstream.open_gate();
     let answer = in_flight.await.expect("no panic");
@@ -698,14 +750,4 @@ async fn own_pages() {
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains(wrong), "{flag}: {said}");
     }
-}
-
-/// Waits for what is about to happen; in vain is a failure.
-async fn until<F: Future<Output = bool>>(happened: impl Fn() -> F) {
-    let looked = async {
-        while !happened().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), looked).await.expect("in vain");
 }

@@ -1,5 +1,8 @@
 //! Answers as they were sent, for as long as they are asked for again: what many who look at the same panel share.
 //!
+//! Most windows move on and are asked for once. So of an answer that is asked for first only the name is remembered, and it is kept
+//! when it is asked for again. Then it stays for as long as others are not asked for later, however large it is.
+//!
 //! An answer is told by the pieces it is made of, and by nothing else: if a look-up gives the very same pieces, the answer is the
 //! same bytes. So this decides nothing. What has expired, was purged or belongs to another tenant is never among the pieces that a
 //! look-up gives, and an answer whose pieces are given up is not found any more.
@@ -9,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use prometheus_client::metrics::counter::Counter;
 use xxhash_rust::xxh3::Xxh3;
@@ -41,6 +45,17 @@ impl Finished {
     }
 }
 
+/// What is known of an answer that is asked for.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// It is kept.
+    Whole(Finished),
+    /// It was asked for before: it is worth keeping.
+    Name,
+    /// Nothing until now.
+    Nothing,
+}
+
 /// One piece of an answer. It does not keep the piece alive, but its place in memory is not used again.
 #[derive(Debug)]
 struct Part {
@@ -51,10 +66,16 @@ struct Part {
 #[derive(Debug)]
 struct Entry {
     parts: Box<[Part]>,
-    finished: Finished,
+    /// None if it was asked for once.
+    finished: Option<Finished>,
 }
 
 impl Entry {
+    fn new(pieces: &[Piece], finished: Option<Finished>) -> Arc<Self> {
+        let part = |piece: &Piece| Part { answer: Arc::downgrade(&piece.answer), grid: piece.grid };
+        Arc::new(Self { parts: pieces.iter().map(part).collect(), finished })
+    }
+
     fn is_of(&self, pieces: &[Piece]) -> bool {
         let is_same = |(part, piece): (&Part, &Piece)| {
             std::ptr::eq(part.answer.as_ptr(), Arc::as_ptr(&piece.answer)) && part.grid == piece.grid
@@ -63,7 +84,8 @@ impl Entry {
     }
 
     fn weight(&self) -> u32 {
-        let bytes = self.finished.length + (self.parts.len() * size_of::<Part>() + OVERHEAD) as u64;
+        let length = self.finished.as_ref().map_or(0, |finished| finished.length);
+        let bytes = length + (self.parts.len() * size_of::<Part>() + OVERHEAD) as u64;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
@@ -85,23 +107,28 @@ impl FinishedAnswers {
             .max_capacity(max_bytes)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
             .time_to_idle(IDLE)
+            // By how often each was asked for, a new name would wait until it was asked for oftener than those that nobody asks for any more.
+            .eviction_policy(EvictionPolicy::lru())
             .build();
         Self { answers, max_bytes, collected: AtomicU64::new(0), sent_again: metrics.cache_sent_again.clone() }
     }
 
-    /// The answer that is made of `pieces`, if it was sent before.
-    pub fn get(&self, packing: Packing, pieces: &[Piece]) -> Option<Finished> {
-        let entry = self.answers.get(&key(packing, pieces)).filter(|entry| entry.is_of(pieces))?;
+    /// What is known of the answer that is made of `pieces`. From now on its name is.
+    pub fn ask(&self, packing: Packing, pieces: &[Piece]) -> Known {
+        let key = key(packing, pieces);
+        let Some(entry) = self.answers.get(&key).filter(|entry| entry.is_of(pieces)) else {
+            self.answers.insert(key, Entry::new(pieces, None));
+            return Known::Nothing;
+        };
+        let Some(finished) = &entry.finished else { return Known::Name };
         self.sent_again.inc();
-        Some(entry.finished.clone())
+        Known::Whole(finished.clone())
     }
 
     /// Keeps an answer that was sent to somebody who takes `packing`.
     pub fn keep(&self, packing: Packing, pieces: &[Piece], finished: Finished) {
         if finished.length <= self.max_bytes {
-            let part = |piece: &Piece| Part { answer: Arc::downgrade(&piece.answer), grid: piece.grid };
-            let parts = pieces.iter().map(part).collect();
-            self.answers.insert(key(packing, pieces), Arc::new(Entry { parts, finished }));
+            self.answers.insert(key(packing, pieces), Entry::new(pieces, Some(finished)));
         }
     }
 

@@ -10,7 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::reply::{COMPRESS_FROM, Gzip, accepts_gzip, body, json};
 use crate::answer::{Chunks, RangeBody};
-use crate::cache::finished::{Collected, Finished, FinishedAnswers};
+use crate::cache::finished::{Collected, Finished, FinishedAnswers, Known};
 use crate::model::response::Piece;
 use crate::model::whole::Packing;
 use crate::split::passing::PassingBody;
@@ -27,9 +27,11 @@ pub(super) fn answer(
 ) -> Response {
     let packing = if accepts_gzip(asked) { Packing::Gzip } else { Packing::Plain };
     let finished = finished.filter(|_| content.is_lasting());
-    let response = match finished.and_then(|finished| finished.get(packing, &content.pieces)) {
-        Some(sent) => whole(&sent),
-        None => written(packing, content, finished),
+    let known = finished.map_or(Known::Nothing, |finished| finished.ask(packing, &content.pieces));
+    let response = match known {
+        Known::Whole(sent) => whole(&sent),
+        Known::Name => written(packing, content, finished),
+        Known::Nothing => written(packing, content, None),
     };
     kept_by_nobody_if(is_no_store, response)
 }
