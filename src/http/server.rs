@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -19,6 +20,8 @@ const MAX_HEAD_BYTES: usize = (1 << 20) + 4096;
 /// A connection that is silent, or slow with the head of a request, is closed after this: Prometheus's `--web.read-timeout`,
 /// and longer than clients keep idle connections, so that it is they who close.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(5);
+/// What may wait in the kernel for a peer on this machine. Linux doubles it, for what carries the bytes.
+const LOCAL_SEND_BUFFER: usize = 512 << 10;
 /// After a failed accept (no file descriptors left), how long to wait before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,7 +39,12 @@ pub async fn serve(
     loop {
         tokio::select! {
             (place, accepted) = accept(&listener, &places) => match accepted {
-                Ok((stream, _)) => connection(stream, router.clone(), &graceful, place),
+                Ok((stream, peer)) => {
+                    if let Err(error) = tune(&stream, peer) {
+                        tracing::debug!(%error, %peer, "can't set the options of a connection");
+                    }
+                    connection(stream, router.clone(), &graceful, place);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -61,10 +69,16 @@ async fn accept(
     (place, listener.accept().await)
 }
 
-fn connection(stream: TcpStream, router: Router, graceful: &GracefulShutdown, place: OwnedSemaphorePermit) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "can't set TCP_NODELAY");
+/// What is written is sent at once; and between us and a peer on this machine, who reads while we write, no more waits than stays
+/// in the processor's cache. For others the kernel knows better: how much may be on its way depends on how far away they are.
+fn tune(stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
+    if peer.ip().to_canonical().is_loopback() {
+        SockRef::from(stream).set_send_buffer_size(LOCAL_SEND_BUFFER)?;
     }
+    stream.set_nodelay(true)
+}
+
+fn connection(stream: TcpStream, router: Router, graceful: &GracefulShutdown, place: OwnedSemaphorePermit) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -88,4 +102,29 @@ pub async fn stop_signal() -> io::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn little_waits_for_a_peer_on_this_machine() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_client, (stream, peer)) = (client.expect("it listens"), accepted.expect("it connects"));
+        let size = || SockRef::from(&stream).send_buffer_size().expect("it is open");
+        let before = size();
+        tune(&stream, SocketAddr::from(([192, 0, 2, 1], 1))).expect("it is open");
+        assert_eq!(size(), before, "whoever is far away keeps what the kernel gives");
+        assert!(stream.nodelay().expect("it is open"));
+        for peer in [peer, SocketAddr::new("::ffff:127.0.0.1".parse().expect("an address"), 1)] {
+            SockRef::from(&stream).set_send_buffer_size(64 << 10).expect("it is open");
+            let small = size();
+            tune(&stream, peer).expect("it is open");
+            assert!(size() > small, "{size} instead of {small}", size = size());
+            assert!(size() <= 2 * LOCAL_SEND_BUFFER, "Linux counts both the bytes and what carries them: {}", size());
+        }
+    }
 }
