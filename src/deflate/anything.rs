@@ -16,8 +16,10 @@ pub fn write(text: &[u8], code: &Code, out: &mut BitWriter) {
     while let Some(four) = text.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
         let slot = u32::from_le_bytes(*four).wrapping_mul(0x9E37_79B1) >> (32 - SLOTS);
         let candidate = std::mem::replace(&mut seen[slot as usize], at as u32 + 1) as usize;
+        // No further than a match goes, or each step through a long repetition would compare all the rest of it.
+        let most = (text.len() - at).min(LONGEST);
         let length = match candidate.checked_sub(1) {
-            Some(from) if at - from <= FARTHEST => common(&text[at..], &text[from..]).min(LONGEST),
+            Some(from) if at - from <= FARTHEST => common(&text[at..at + most], &text[from..]),
             _ => 0,
         };
         if length >= four.len() {

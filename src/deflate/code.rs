@@ -229,7 +229,8 @@ const MOST_BITS_OF_LENGTHS: u8 = 7;
 fn pairs(words: &[Word]) -> Box<[u32; 1 << 14]> {
     let word = |byte: usize| if byte == 0 { Word::default() } else { words[byte] };
     let pair = |bytes: usize| word(bytes & 0x7f).then(word(bytes >> 7));
-    let packed = |pair: Word| u32::try_from(pair.bits << 5).expect("27 bits at most") | pair.count;
+    let packed =
+        |pair: Word| u32::try_from(pair.bits << 5).expect("two words and the number of their bits") | pair.count;
     let all: Box<[u32]> = (0..1 << 14).map(|bytes| packed(pair(bytes))).collect();
     all.try_into().expect("so many")
 }

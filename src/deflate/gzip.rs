@@ -1,6 +1,6 @@
 //! A gzip member that is put together: packed runs as they are, and what stands between them.
 //!
-//! All of it is one deflate stream in blocks of the house's codes; a block ends only where a run of another kind begins. What
+//! All of it is one deflate stream in blocks of the house's codes; a block ends only where a run of another kind begins, or many points of another kind. What
 //! stands between runs (labels and punctuation) is written when the next run comes, by its code; what it has in common with what stood
 //! before the series before is a match.
 
@@ -17,6 +17,8 @@ use super::{Kind, Points, Run};
 const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// What is shorter than this is not worth remembering.
 const WORTH_REPEATING: usize = 24;
+/// So much text has to be before another code saves more than the some fifty bytes that a block begins with, and those of the next.
+const WORTH_A_BLOCK: usize = 1 << 10;
 
 /// Writes a gzip member.
 #[derive(Debug)]
@@ -62,9 +64,10 @@ impl Gzip {
         self.length += u64::from(run.text_bytes);
     }
 
-    /// Appends points that are not packed, by the code of a kind.
+    /// Appends points that are not packed, by the code of a kind; a few by that of the points before them.
     pub fn points(&mut self, points: Points, kind: Kind, text: &[u8]) {
-        let code = self.open(kind);
+        let open = self.block.filter(|_| text.len() < WORTH_A_BLOCK);
+        let code = self.open(open.map_or(kind, |(kind, _)| kind));
         points.write(text, code, &mut self.out, &mut self.copy);
         self.count(text);
     }

@@ -36,7 +36,7 @@ pub enum Kind {
     Flat,
 }
 
-/// The points of one series, packed: where their bits are, and what has to be known of their text.
+/// Points of one series, packed: where their bits are, and what has to be known of their text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The byte that the bits begin at.

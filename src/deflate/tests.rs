@@ -6,7 +6,7 @@ use std::io::Read as _;
 use proptest::prelude::*;
 
 use super::unpack::unpack;
-use super::{Gzip, Packer, Points, Run};
+use super::{Gzip, Kind, Packer, Points, Run};
 
 /// What a strict decoder makes of one gzip member, which is all there is.
 fn inflate(packed: &[u8]) -> Vec<u8> {
@@ -114,6 +114,46 @@ proptest! {
 #[test]
 fn nothing_is_a_member_too() {
     assert_eq!(inflate(&Gzip::default().finish()), b"");
+}
+
+/// A long repetition is gone through once: what each match compares is no longer than a match.
+#[test]
+fn a_long_repetition_is_packed() {
+    let text = [br#"[1,{"count":""#.to_vec(), vec![b'0'; 32 << 20], br#""}]"#.to_vec()].concat();
+    let (runs, bits) = pack_all(&[(Points::Histograms, text.clone())]);
+    let mut unpacked = Vec::new();
+    unpack(&bits, &runs[0], &mut unpacked);
+    assert!(unpacked == text);
+    assert!(bits.len() < text.len() / 50, "{}", bits.len());
+}
+
+/// Also the last point of a text tells what it looks like.
+#[test]
+fn two_points_have_a_kind() {
+    for value in ["1", "17", "123", "1234", "12345", "123456", "1234567", "12345678", "123456789"] {
+        let text = format!("[1700000000,\"{value}\"],[1700000300,\"{value}\"]");
+        assert_eq!(Points::Floats.kind(text.as_bytes()), Kind::Flat, "{text}");
+    }
+}
+
+/// A dashboard that moves on has a point more than what is packed: by its own code it would cost two blocks a series.
+#[test]
+fn few_points_are_written_by_the_code_of_those_before() {
+    let flat: Vec<String> = (0..100).map(|i| format!("[{},\"1\"]", 1_700_000_000 + 300 * i)).collect();
+    let (runs, bits) = pack_all(&[(Points::Floats, flat.join(",").into_bytes())]);
+    let member = |tail: &str| {
+        let mut gzip = Gzip::default();
+        for _ in 0..100 {
+            gzip.run(&bits, &runs[0]);
+            if !tail.is_empty() {
+                gzip.points(Points::Floats, Points::Floats.kind(tail.as_bytes()), tail.as_bytes());
+            }
+        }
+        gzip.finish()
+    };
+    let (without, with) = (member(""), member(r#",[1700030000,"0.123456789"]"#));
+    assert_eq!(inflate(&with).len(), inflate(&without).len() + 2700);
+    assert!(with.len() - without.len() < 100 * 40, "{} and {}", with.len(), without.len());
 }
 
 /// Labels that are like those before are told by what differs.
