@@ -2,7 +2,7 @@
 //!
 //! All of it is one deflate stream in blocks of the house's codes; a block ends only where a run of another kind begins, or many points of another kind. What
 //! stands between runs (labels and punctuation) is written when the next run comes, by its code; what it has in common with what stood
-//! before the series before is a match.
+//! before the series before is a match. So are points that stood still, of a series whose neighbour's are the same.
 
 use crc32fast::Hasher;
 
@@ -10,6 +10,7 @@ use super::bits::{BitWriter, Word};
 use super::code::{self, Code};
 use super::crc;
 use super::points::common;
+use super::recent::Recent;
 use super::symbols::{END, FARTHEST, LONGEST, SHORTEST};
 use super::{Kind, Points, Run};
 
@@ -17,6 +18,8 @@ use super::{Kind, Points, Run};
 const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// What is shorter than this is not worth remembering.
 const WORTH_REPEATING: usize = 24;
+/// Points of so little text are not looked for.
+const WORTH_FINDING: usize = 8;
 /// So much text has to be before another code saves more than the some fifty bytes that a block begins with, and those of the next.
 const WORTH_A_BLOCK: usize = 1 << 10;
 
@@ -34,6 +37,10 @@ pub struct Gzip {
     copy: Vec<u8>,
     /// The last long text that was written, and where it began.
     before: (Vec<u8>, u64),
+    /// Runs that stand still.
+    runs: Recent,
+    /// Points that were packed here and stand still, or are few.
+    texts: Recent,
 }
 
 impl Default for Gzip {
@@ -46,6 +53,8 @@ impl Default for Gzip {
             between: Vec::new(),
             copy: Vec::new(),
             before: (Vec::new(), 0),
+            runs: Recent::default(),
+            texts: Recent::default(),
         }
     }
 }
@@ -58,18 +67,37 @@ impl Gzip {
 
     /// Appends a run of the packed `bits`.
     pub fn run(&mut self, bits: &[u8], run: &Run) {
-        self.open(run.kind);
-        self.out.splice(&bits[run.start as usize..], run.bits as usize);
+        let (bits, count) = (&bits[run.start as usize..], run.bits as usize);
+        let is_still = run.kind == Kind::Flat && run.text_bytes as usize >= WORTH_FINDING;
+        let at = self.at();
+        if let Some(distance) = is_still.then(|| self.runs.distance(&bits[..count.div_ceil(8)], at)).flatten() {
+            let code = self.go_on(run.kind);
+            self.again(code, run.text_bytes as usize, distance);
+        } else {
+            self.open(run.kind);
+            self.out.splice(bits, count);
+        }
         self.crc = crc::append(self.crc, run.crc, run.text_bytes);
         self.length += u64::from(run.text_bytes);
     }
 
     /// Appends points that are not packed, by the code of a kind; a few by that of the points before them.
     pub fn points(&mut self, points: Points, kind: Kind, text: &[u8]) {
-        let open = self.block.filter(|_| text.len() < WORTH_A_BLOCK);
-        let code = self.open(open.map_or(kind, |(kind, _)| kind));
-        points.write(text, code, &mut self.out, &mut self.copy);
+        let are_few = text.len() < WORTH_A_BLOCK;
+        let may_be_found = (are_few || kind == Kind::Flat) && text.len() >= WORTH_FINDING;
+        let at = self.at();
+        let distance = may_be_found.then(|| self.texts.distance(text, at)).flatten();
+        let code = if are_few || distance.is_some() { self.go_on(kind) } else { self.open(kind) };
+        match distance {
+            Some(distance) => self.again(code, text.len(), distance),
+            None => points.write(text, code, &mut self.out, &mut self.copy),
+        }
         self.count(text);
+    }
+
+    /// Where the points that come next begin.
+    fn at(&self) -> u64 {
+        self.length + self.between.len() as u64
     }
 
     /// How many bytes are there to be taken.
@@ -85,7 +113,7 @@ impl Gzip {
     /// Ends the member, and gives the rest of it.
     pub fn finish(mut self) -> Vec<u8> {
         // What still waits goes into the block that is open, whichever that is.
-        let code = self.open(self.block.map_or(Kind::Fractions, |(kind, _)| kind));
+        let code = self.go_on(Kind::Fractions);
         put(&mut self.out, code.literal(END));
         self.out.put(0b011, 3); // the last block, by the fixed code
         self.out.put(0, 7); // which ends
@@ -100,6 +128,11 @@ impl Gzip {
         hasher.update(text);
         self.crc = hasher.finalize();
         self.length += text.len() as u64;
+    }
+
+    /// Goes on in the block that is open, or opens one.
+    fn go_on(&mut self, kind: Kind) -> &'static Code {
+        self.open(self.block.map_or(kind, |(kind, _)| kind))
     }
 
     /// Opens a block for runs of a kind, and writes in it what waits.
@@ -150,14 +183,23 @@ impl Gzip {
     }
 
     /// Writes a text that stood `distance` before.
-    fn repeat(&mut self, code: &Code, mut text: &[u8], distance: usize) {
-        while text.len() >= SHORTEST {
-            let length = text.len().min(LONGEST);
-            put(&mut self.out, code.again(length, distance));
-            text = &text[length..];
+    fn repeat(&mut self, code: &Code, text: &[u8], distance: usize) {
+        if text.len() >= SHORTEST {
+            return self.again(code, text.len(), distance);
         }
         for byte in text {
             put(&mut self.out, code.literal(usize::from(*byte)));
+        }
+    }
+
+    /// Writes so many bytes, no fewer than the shortest match, that stood `distance` before.
+    fn again(&mut self, code: &Code, length: usize, distance: usize) {
+        let mut left = length;
+        while left > 0 {
+            // What is left then is a match too.
+            let next = if left > LONGEST { LONGEST.min(left - SHORTEST) } else { left };
+            put(&mut self.out, code.again(next, distance));
+            left -= next;
         }
     }
 }

@@ -13,6 +13,7 @@ mod code;
 mod crc;
 mod gzip;
 mod points;
+mod recent;
 #[expect(clippy::cast_possible_truncation, reason = "symbols, lengths and their bits are below 32,768")]
 mod symbols;
 #[expect(clippy::cast_possible_truncation, reason = "symbols are below 286, and bits are masked to as few as fit")]

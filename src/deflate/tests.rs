@@ -44,7 +44,9 @@ fn floats() -> impl Strategy<Value = Vec<u8>> {
     ];
     let times =
         (-10_000_000_i64..2_000_000_000_000, prop::sample::select(vec![1, 15, 1000, 15_000, 60_000, 300_000, 7_300]));
-    (times, prop::collection::vec((value, 0_i64..4), 0..200)).prop_map(|((start, step), values)| {
+    let still = (value.clone(), 1_usize..300).prop_map(|(value, count)| vec![(value, 0); count]);
+    let values = prop_oneof![3 => prop::collection::vec((value, 0_i64..4), 0..200), 1 => still];
+    (times, values).prop_map(|((start, step), values)| {
         let (mut text, mut t) = (String::new(), start);
         for (value, gap) in values {
             t += step * (1 + gap / 3);
@@ -154,6 +156,47 @@ fn few_points_are_written_by_the_code_of_those_before() {
     let (without, with) = (member(""), member(r#",[1700030000,"0.123456789"]"#));
     assert_eq!(inflate(&with).len(), inflate(&without).len() + 2700);
     assert!(with.len() - without.len() < 100 * 40, "{} and {}", with.len(), without.len());
+}
+
+/// A hundred series that stand still are hardly more than one, packed or not.
+#[test]
+fn series_that_stand_still_are_told_by_the_one_before() {
+    let flat: Vec<String> = (0..80).map(|i| format!("[{},\"1\"]", 1_700_000_000 + 300 * i)).collect();
+    let flat = flat.join(",").into_bytes();
+    let (runs, bits) = pack_all(&[(Points::Floats, flat.clone())]);
+    for is_packed in [true, false] {
+        let member = |count: u32| {
+            let mut gzip = Gzip::default();
+            for i in 0..count {
+                gzip.text(
+                    format!(r#"]}},{{"metric":{{"__name__":"up","instance":"host-{i:03}"}},"values":["#).as_bytes(),
+                );
+                if is_packed {
+                    gzip.run(&bits, &runs[0]);
+                } else {
+                    gzip.points(Points::Floats, Kind::Flat, &flat);
+                }
+            }
+            gzip.finish()
+        };
+        let (one, hundred) = (member(1), member(100));
+        assert!(inflate(&hundred).len() > 99 * flat.len());
+        assert!((hundred.len() - one.len()) / 99 < 30, "{} and {}", one.len(), hundred.len());
+    }
+}
+
+/// Whatever is left of a length after the longest matches.
+#[test]
+fn points_of_any_length_are_told_by_the_ones_before() {
+    for count in 2..300 {
+        let flat: Vec<String> = (0..count).map(|i| format!("[{},\"1\"]", 1_700_000_000 + 300 * i)).collect();
+        let flat = flat.join(",").into_bytes();
+        let (runs, bits) = pack_all(&[(Points::Floats, flat.clone())]);
+        let mut gzip = Gzip::default();
+        (0..2).for_each(|_| gzip.run(&bits, &runs[0]));
+        (0..2).for_each(|_| gzip.points(Points::Floats, Kind::Flat, &flat));
+        assert!(inflate(&gzip.finish()) == flat.repeat(4), "{count} points");
+    }
 }
 
 /// Labels that are like those before are told by what differs.
