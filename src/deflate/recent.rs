@@ -5,10 +5,10 @@
 
 use super::symbols::FARTHEST;
 
-/// So many are remembered: as many runs as a decoder remembers text.
+/// So many are remembered: the text of as many runs is what a decoder remembers.
 const MOST: usize = 16;
 /// Longer ones are not: what decoders remember is less than a few of them.
-const LONGEST: usize = 8 << 10;
+const MOST_BYTES: usize = 8 << 10;
 
 /// Texts, or bits that stand for a text, and where the text was written last.
 #[derive(Debug, Default)]
@@ -19,9 +19,9 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// How far before `at`, where they are written now, `bytes` were written, if a decoder remembers that.
+    /// How far before `at` these `bytes` were written, if a decoder remembers that. From now on they are written at `at`.
     pub fn distance(&mut self, bytes: &[u8], at: u64) -> Option<usize> {
-        if bytes.len() > LONGEST {
+        if bytes.len() > MOST_BYTES {
             return None;
         }
         if let Some((_, before)) = self.entries.iter_mut().find(|(other, _)| other == bytes) {
@@ -58,7 +58,7 @@ mod tests {
             assert_eq!(recent.distance(&[0, u8::try_from(other).expect("few")], 200_000), None);
         }
         assert_eq!(recent.distance(b"one", 200_000), None, "others came in its place");
-        let long = vec![b'1'; LONGEST + 1];
+        let long = vec![b'1'; MOST_BYTES + 1];
         assert_eq!((recent.distance(&long, 200_000), recent.distance(&long, 200_000)), (None, None));
     }
 }

@@ -72,10 +72,11 @@ async fn accept(
 /// What is written is sent at once; and between us and a peer on this machine, who reads while we write, no more waits than stays
 /// in the processor's cache. For others the kernel knows better: how much may be on its way depends on how far away they are.
 fn tune(stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
+    stream.set_nodelay(true)?;
     if peer.ip().to_canonical().is_loopback() {
         SockRef::from(stream).set_send_buffer_size(LOCAL_SEND_BUFFER)?;
     }
-    stream.set_nodelay(true)
+    Ok(())
 }
 
 fn connection(stream: TcpStream, router: Router, graceful: &GracefulShutdown, place: OwnedSemaphorePermit) {
